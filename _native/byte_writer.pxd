@@ -1,0 +1,83 @@
+"""A growing byte buffer for code without the GIL: running out of memory sets a flag instead of raising.
+
+Shared by the writers of frame headers and of responses. The owner calls writer_free, or takes the memory over
+(writer.data, to be released with free()) and forgets the writer.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+cdef struct ByteWriter:
+    uint8_t* data
+    size_t size
+    size_t capacity
+    bint failed  # out of memory: what was written since is incomplete
+
+
+cdef inline void writer_init(ByteWriter* writer) noexcept nogil:
+    writer.data = NULL
+    writer.size = 0
+    writer.capacity = 0
+    writer.failed = False
+
+
+cdef inline void writer_free(ByteWriter* writer) noexcept nogil:
+    free(writer.data)
+    writer_init(writer)
+
+
+cdef inline bint writer_reserve(ByteWriter* writer, size_t extra) noexcept nogil:
+    """Makes room for ``extra`` more bytes; False (and the flag set) when there is none."""
+    cdef size_t wanted
+    cdef uint8_t* moved
+    if writer.capacity - writer.size >= extra:
+        return not writer.failed
+    if writer.failed or extra > (<size_t>-1) // 4 or writer.size > (<size_t>-1) // 4:
+        writer.failed = True
+        return False
+    wanted = writer.size + extra
+    if wanted < 2 * writer.capacity:
+        wanted = 2 * writer.capacity
+    if wanted < 64:
+        wanted = 64
+    moved = <uint8_t*>realloc(writer.data, wanted)
+    if moved is NULL:
+        writer.failed = True
+        return False
+    writer.data = moved
+    writer.capacity = wanted
+    return True
+
+
+cdef inline void put_byte(ByteWriter* writer, uint8_t byte) noexcept nogil:
+    if writer_reserve(writer, 1):
+        writer.data[writer.size] = byte
+        writer.size += 1
+
+
+cdef inline void put_bytes(ByteWriter* writer, const void* data, size_t size) noexcept nogil:
+    if size and writer_reserve(writer, size):
+        memcpy(writer.data + writer.size, data, size)
+        writer.size += size
+
+
+cdef inline void put_varint(ByteWriter* writer, uint64_t value) noexcept nogil:
+    """A protobuf varint."""
+    if not writer_reserve(writer, 10):
+        return
+    while value >= 0x80:
+        writer.data[writer.size] = <uint8_t>(value | 0x80)
+        writer.size += 1
+        value >>= 7
+    writer.data[writer.size] = <uint8_t>value
+    writer.size += 1
+
+
+cdef inline size_t varint_size(uint64_t value) noexcept nogil:
+    cdef size_t size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size

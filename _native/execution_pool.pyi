@@ -1,0 +1,43 @@
+from typing_extensions import Buffer
+
+from tensorgate._native.session import Session
+
+class ResponseBuffer(Buffer):
+    """A finished response message: a read-only buffer of bytes, empty for an error. Freed with the object."""
+
+    def __len__(self) -> int: ...
+
+class ExecutionPool:
+    """Native threads that run requests. All methods belong to one thread, the worker's data loop; none of them blocks
+    but ``stop``. Raises OSError when threads or the eventfd cannot be had, ValueError for num_threads < 1.
+    """
+
+    num_threads: int
+    def __init__(self, num_threads: int) -> None: ...
+    @property
+    def event_fd(self) -> int:
+        """Readable when requests have completed; owned by the pool."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet drained."""
+
+    def submit(self, session: Session, request_id: int, method: int, payload: Buffer, remaining_us: int) -> None:
+        """Queues one request; session and payload are held, uncopied, until it is drained.
+
+        remaining_us is the time left to its deadline, -1 for none. Raises ValueError for a request_id in flight.
+        """
+
+    def cancel(self, request_id: int) -> bool:
+        """Drops a request that has not begun to run; it still completes, with CANCELLED. False when unknown."""
+
+    def drain(self) -> list[tuple[int, int, bytes, int, int, ResponseBuffer, Session]]:
+        """What has completed: (request_id, code, message, queue_us, run_us, response, session)."""
+
+    def stop(self) -> None:
+        """Runs what is queued, then ends the threads; blocks until they have. Idempotent."""
+
+def predict_once(
+    session: Session, payload: Buffer, remaining_us: int = -1
+) -> tuple[int, bytes, ResponseBuffer, int]:
+    """One Predict on the calling thread: (code, message, response, run_us). For tests and benchmarks."""

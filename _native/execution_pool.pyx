@@ -1,0 +1,345 @@
+"""Execution threads: a queue of requests in, completed runs out, all of it without the GIL.
+
+Fed and drained by the worker's data loop (one Python thread, which owns the pool); the threads never take the GIL, so
+loading a model or any other Python work cannot hold a request up. A request is submitted with a completion callback;
+the pool's own callback puts it on the completed list and rings an eventfd.
+
+Before a request runs it is dropped when it was cancelled or its deadline has passed.
+
+Source: pthreads(7), eventfd(2).
+"""
+
+import os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport strlen
+
+from tensorgate._native.byte_writer cimport put_bytes
+from tensorgate._native.predict cimport RunResult, predict, run_result_free, run_result_init
+from tensorgate._native.session cimport Session, SessionState, monotonic_us
+
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_create(pthread_t*, void*, void* (*start)(void*) noexcept nogil, void*)
+    int pthread_join(pthread_t, void**)
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_cond_init(pthread_cond_t*, void*)
+    int pthread_cond_destroy(pthread_cond_t*)
+    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
+    int pthread_cond_signal(pthread_cond_t*)
+    int pthread_cond_broadcast(pthread_cond_t*)
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    int eventfd_write(int, uint64_t)
+    int eventfd_read(int, uint64_t*)
+    int EFD_NONBLOCK
+    int EFD_CLOEXEC
+
+
+cdef enum:
+    METHOD_PREDICT = 1
+    CANCELLED = 1
+    DEADLINE_EXCEEDED = 4
+    UNIMPLEMENTED = 12
+
+
+cdef struct Job:
+    Job* next
+    uint64_t request_id
+    uint64_t method
+    SessionState* state      # kept open by the submitter
+    const uint8_t* payload   # kept by the submitter until the job completes
+    size_t size
+    int64_t deadline_us      # monotonic, -1 for none
+    int64_t enqueued_us
+    bint cancelled           # under the pool's mutex
+    uint64_t queue_us
+    RunResult result
+    # Called once, on an execution thread, when result is final; the job then belongs to the callee.
+    void (*on_done)(Job* job, void* context) noexcept nogil
+    void* context
+
+
+cdef struct JobList:
+    Job* head
+    Job* tail
+
+
+cdef inline void _push(JobList* jobs, Job* job) noexcept nogil:
+    job.next = NULL
+    if jobs.tail is NULL:
+        jobs.head = job
+    else:
+        jobs.tail.next = job
+    jobs.tail = job
+
+
+cdef inline Job* _pop(JobList* jobs) noexcept nogil:
+    cdef Job* job = jobs.head
+    if job is not NULL:
+        jobs.head = job.next
+        if jobs.head is NULL:
+            jobs.tail = NULL
+    return job
+
+
+cdef struct Pool:
+    pthread_mutex_t mutex      # guards queue, idle and stopping
+    pthread_cond_t work
+    JobList queue
+    int num_idle
+    bint stopping
+    pthread_mutex_t done_mutex  # guards done
+    JobList done
+    int event_fd
+
+
+cdef void _finish(Job* job, int code, const char* message) noexcept nogil:
+    job.result.code = code
+    put_bytes(&job.result.message, message, strlen(message))
+
+
+cdef void _execute(Job* job, bint cancelled) noexcept nogil:
+    cdef int64_t now_us = monotonic_us()
+    job.queue_us = <uint64_t>(now_us - job.enqueued_us)
+    if cancelled:
+        _finish(job, CANCELLED, "the request was cancelled before it ran")
+    elif 0 <= job.deadline_us <= now_us:
+        _finish(job, DEADLINE_EXCEEDED, "the request's deadline passed before it ran")
+    elif job.method == METHOD_PREDICT:
+        predict(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    else:
+        _finish(job, UNIMPLEMENTED, "this worker does not know the method")
+
+
+cdef void* _thread_main(void* argument) noexcept nogil:
+    cdef Pool* pool = <Pool*>argument
+    cdef Job* job
+    cdef bint cancelled
+    while True:
+        pthread_mutex_lock(&pool.mutex)
+        while pool.queue.head is NULL and not pool.stopping:
+            pool.num_idle += 1
+            pthread_cond_wait(&pool.work, &pool.mutex)
+            pool.num_idle -= 1
+        job = _pop(&pool.queue)
+        cancelled = job is not NULL and job.cancelled
+        pthread_mutex_unlock(&pool.mutex)
+        if job is NULL:  # stopping, and all that was queued has run
+            return NULL
+        _execute(job, cancelled)
+        job.on_done(job, job.context)
+
+
+cdef void _complete(Job* job, void* context) noexcept nogil:
+    """The data loop's completion callback: one ring of the eventfd for a whole run of completions."""
+    cdef Pool* pool = <Pool*>context
+    cdef bint was_empty
+    pthread_mutex_lock(&pool.done_mutex)
+    was_empty = pool.done.head is NULL
+    _push(&pool.done, job)
+    pthread_mutex_unlock(&pool.done_mutex)
+    if was_empty:
+        eventfd_write(pool.event_fd, 1)
+
+
+cdef class ResponseBuffer:
+    """A finished response, exposed through the buffer protocol; the memory is freed with the object."""
+    cdef uint8_t* data
+    cdef size_t size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.size, 1, flags)
+
+    def __len__(self):
+        return <Py_ssize_t>self.size
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef class _Ticket:
+    """What a submitted request keeps alive: its session, its payload and its job."""
+    cdef Session session
+    cdef Py_buffer payload
+    cdef bint has_payload
+    cdef Job* job
+
+    def __dealloc__(self):
+        if self.job is not NULL:
+            run_result_free(&self.job.result)
+            free(self.job)
+        if self.has_payload:
+            PyBuffer_Release(&self.payload)
+
+
+cdef class ExecutionPool:
+    cdef Pool pool
+    cdef pthread_t* threads
+    cdef readonly int num_threads
+    cdef dict _tickets
+    cdef bint _running
+
+    def __cinit__(self, int num_threads):
+        cdef int i
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be positive; was {num_threads}")
+        self._tickets = {}
+        pthread_mutex_init(&self.pool.mutex, NULL)
+        pthread_mutex_init(&self.pool.done_mutex, NULL)
+        pthread_cond_init(&self.pool.work, NULL)
+        self.pool.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        if self.pool.event_fd < 0:
+            raise OSError("eventfd failed: too many open files?")
+        self.threads = <pthread_t*>calloc(num_threads, sizeof(pthread_t))
+        if self.threads is NULL:
+            raise MemoryError
+        self._running = True
+        for i in range(num_threads):
+            if pthread_create(&self.threads[i], NULL, _thread_main, &self.pool) != 0:
+                self.stop()
+                raise OSError(f"cannot start execution thread {i} of {num_threads}")
+            self.num_threads += 1
+
+    def __dealloc__(self):
+        if self._running:
+            self.stop()
+        free(self.threads)
+        if self.pool.event_fd > 0:
+            os.close(self.pool.event_fd)
+        pthread_cond_destroy(&self.pool.work)
+        pthread_mutex_destroy(&self.pool.mutex)
+        pthread_mutex_destroy(&self.pool.done_mutex)
+
+    @property
+    def event_fd(self):
+        return self.pool.event_fd
+
+    @property
+    def in_flight(self):
+        return len(self._tickets)
+
+    def submit(self, Session session not None, uint64_t request_id, uint64_t method, payload, int64_t remaining_us):
+        cdef _Ticket ticket = _Ticket.__new__(_Ticket)
+        cdef Job* job
+        cdef bint wake
+        if not self._running:
+            raise RuntimeError("the pool is stopped")
+        if request_id in self._tickets:
+            raise ValueError(f"request {request_id} is already in flight")
+        PyObject_GetBuffer(payload, &ticket.payload, PyBUF_SIMPLE)
+        ticket.has_payload = True
+        ticket.session = session
+        job = <Job*>calloc(1, sizeof(Job))
+        if job is NULL:
+            raise MemoryError
+        ticket.job = job
+        run_result_init(&job.result)
+        job.request_id = request_id
+        job.method = method
+        job.state = &session.state
+        job.payload = <const uint8_t*>ticket.payload.buf
+        job.size = <size_t>ticket.payload.len
+        job.enqueued_us = monotonic_us()
+        job.deadline_us = job.enqueued_us + remaining_us if remaining_us >= 0 else -1
+        job.on_done = _complete
+        job.context = &self.pool
+        self._tickets[request_id] = ticket
+        # Execution threads hold the mutex for a few instructions only, and never while waiting for the GIL.
+        pthread_mutex_lock(&self.pool.mutex)
+        _push(&self.pool.queue, job)
+        wake = self.pool.num_idle > 0
+        pthread_mutex_unlock(&self.pool.mutex)
+        if wake:
+            pthread_cond_signal(&self.pool.work)
+
+    def cancel(self, uint64_t request_id):
+        cdef _Ticket ticket = self._tickets.get(request_id)
+        if ticket is None:
+            return False
+        pthread_mutex_lock(&self.pool.mutex)
+        ticket.job.cancelled = True
+        pthread_mutex_unlock(&self.pool.mutex)
+        return True
+
+    def drain(self):
+        cdef JobList done
+        cdef Job* job
+        cdef _Ticket ticket
+        cdef ResponseBuffer response
+        cdef uint64_t ignored
+        completed = []
+        eventfd_read(self.pool.event_fd, &ignored)
+        pthread_mutex_lock(&self.pool.done_mutex)
+        done = self.pool.done
+        self.pool.done.head = NULL
+        self.pool.done.tail = NULL
+        pthread_mutex_unlock(&self.pool.done_mutex)
+        while True:
+            job = _pop(&done)
+            if job is NULL:
+                return completed
+            ticket = self._tickets.pop(job.request_id)
+            response = ResponseBuffer.__new__(ResponseBuffer)
+            if job.result.code == 0:
+                response.data = job.result.response.data
+                response.size = job.result.response.size
+                job.result.response.data = NULL
+            completed.append((
+                job.request_id, job.result.code,
+                PyBytes_FromStringAndSize(<const char*>job.result.message.data, <Py_ssize_t>job.result.message.size)
+                if job.result.message.size else b"",
+                job.queue_us, job.result.run_us, response, ticket.session,
+            ))
+
+    def stop(self):
+        cdef int i
+        if not self._running:
+            return
+        self._running = False
+        pthread_mutex_lock(&self.pool.mutex)
+        self.pool.stopping = True
+        pthread_mutex_unlock(&self.pool.mutex)
+        pthread_cond_broadcast(&self.pool.work)
+        with nogil:
+            for i in range(self.num_threads):
+                pthread_join(self.threads[i], NULL)
+
+
+def predict_once(Session session not None, payload, int64_t remaining_us=-1):
+    cdef Py_buffer buffer
+    cdef RunResult result
+    cdef ResponseBuffer response = ResponseBuffer.__new__(ResponseBuffer)
+    PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
+    run_result_init(&result)
+    try:
+        with nogil:
+            predict(
+                &session.state, <const uint8_t*>buffer.buf, <size_t>buffer.len,
+                monotonic_us() + remaining_us if remaining_us >= 0 else -1, &result)
+        message = (
+            PyBytes_FromStringAndSize(<const char*>result.message.data, <Py_ssize_t>result.message.size)
+            if result.message.size else b"")
+        if result.code == 0:
+            response.data = result.response.data
+            response.size = result.response.size
+            result.response.data = NULL
+        return result.code, message, response, result.run_us
+    finally:
+        run_result_free(&result)
+        PyBuffer_Release(&buffer)

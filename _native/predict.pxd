@@ -1,0 +1,21 @@
+"""One Predict, from request bytes to response bytes."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tensorgate._native.byte_writer cimport ByteWriter
+from tensorgate._native.session cimport SessionState
+
+
+cdef struct RunResult:
+    int code              # canonical status code
+    ByteWriter message    # error text when code is not OK; owned
+    ByteWriter response   # serialized response when code is OK; owned
+    uint64_t run_us
+
+
+cdef void run_result_init(RunResult* result) noexcept nogil
+cdef void run_result_free(RunResult* result) noexcept nogil
+# Never raises and never keeps payload. deadline_us: monotonic clock, -1 for none.
+cdef void predict(
+    SessionState* state, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result) noexcept nogil

@@ -1,0 +1,18 @@
+from typing_extensions import Buffer
+
+class ScanError(ValueError): ...
+
+def scan_model_spec(message: Buffer, field: int = 1) -> tuple[str | None, int | None, str | None, str]:
+    """The ModelSpec in field ``field`` of a serialized request: (name, version, version_label, signature_name).
+
+    ``name`` is None when the message has no model_spec at all. At most one of version and version_label is not None;
+    a version that is set with value 0 is 0, not None. Repeated occurrences merge as protobuf merges them. Raises
+    ScanError when the outer fields, or the model_spec itself, are malformed (invalid UTF-8 included); what lies inside
+    other fields is not looked at. Does not keep ``message``.
+    """
+
+def signature_def_map(meta_graph: Buffer) -> bytes:
+    """A serialized tensorflow.serving.SignatureDefMap with the signatures of a serialized MetaGraphDef, in its order.
+
+    Raises ScanError for bytes that are no message. Copies the signatures; does not keep ``meta_graph``.
+    """

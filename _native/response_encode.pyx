@@ -1,0 +1,238 @@
+"""Encodes output tensors as TensorProtos in typed-field form, straight from TensorFlow's memory into the response.
+
+Last stage of a request in the worker (decode → run → encode); runs on execution threads without the GIL. Fixed-width
+values are one memcpy behind a tag and a length; every element is written out, as Tensor::AsProtoField does it.
+
+Source: tensorflow/core/framework/tensor.proto, tensor.cc (AsProtoField); tensorflow_serving/apis/predict.proto.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from tensorgate._native.byte_writer cimport (
+    ByteWriter,
+    put_byte,
+    put_bytes,
+    put_varint,
+    varint_size,
+    writer_reserve,
+)
+from tensorgate._native.proto_wire cimport WIRE_BYTES, WIRE_VARINT
+from tensorgate._native.tf_c_api cimport (
+    DT_BFLOAT16,
+    DT_BOOL,
+    DT_COMPLEX64,
+    DT_COMPLEX128,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_FLOAT8_E5M2,
+    DT_FLOAT8_E5M2FNUZ,
+    DT_HALF,
+    DT_INT2,
+    DT_INT4,
+    DT_INT8,
+    DT_INT16,
+    DT_INT32,
+    DT_INT64,
+    DT_QINT8,
+    DT_QINT16,
+    DT_QINT32,
+    DT_QUINT8,
+    DT_QUINT16,
+    DT_STRING,
+    DT_UINT2,
+    DT_UINT4,
+    DT_UINT8,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    TF_Tensor,
+    TF_TString,
+    tf,
+)
+
+
+cdef inline void _put_tag(ByteWriter* out, uint32_t field, uint32_t wire_type) noexcept nogil:
+    put_varint(out, (field << 3) | wire_type)
+
+
+cdef inline size_t _field_size(uint32_t field, size_t body_size) noexcept nogil:
+    """Bytes of a length-delimited field: tag, length, body."""
+    return varint_size(field << 3) + varint_size(body_size) + body_size
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+cdef uint32_t _fixed_field(int dtype) noexcept nogil:
+    """The field of dtypes whose packed values are the tensor's own bytes (little-endian machines); else 0."""
+    if dtype == DT_FLOAT:
+        return 5
+    if dtype == DT_DOUBLE:
+        return 6
+    if dtype == DT_COMPLEX64:
+        return 9
+    if dtype == DT_COMPLEX128:
+        return 12
+    if dtype == DT_BOOL:
+        return 11  # a bool is one byte, 0 or 1, and so is its varint
+    if DT_FLOAT8_E5M2 <= dtype <= DT_FLOAT8_E5M2FNUZ:
+        return 18
+    return 0
+
+
+cdef uint32_t _varint_field(int dtype) noexcept nogil:
+    if dtype in (
+        DT_INT32, DT_INT16, DT_INT8, DT_UINT8, DT_UINT16, DT_QINT8, DT_QUINT8, DT_QINT32, DT_QINT16, DT_QUINT16,
+        DT_INT4, DT_UINT4, DT_INT2, DT_UINT2,
+    ):
+        return 7
+    if dtype == DT_INT64:
+        return 10
+    if dtype == DT_HALF or dtype == DT_BFLOAT16:
+        return 13
+    if dtype == DT_UINT32:
+        return 16
+    if dtype == DT_UINT64:
+        return 17
+    return 0
+
+
+cdef inline uint64_t _load_varint(int dtype, const uint8_t* data, size_t i) noexcept nogil:
+    """Element i as the number its varint carries: signed values extend to 64 bits."""
+    if dtype == DT_INT64 or dtype == DT_UINT64:
+        return (<const uint64_t*>data)[i]
+    if dtype == DT_INT32 or dtype == DT_QINT32:
+        return <uint64_t><int64_t>(<const int32_t*>data)[i]
+    if dtype == DT_UINT32:
+        return (<const uint32_t*>data)[i]
+    if dtype in (DT_INT8, DT_QINT8, DT_INT4, DT_INT2):
+        return <uint64_t><int64_t>(<const int8_t*>data)[i]
+    if dtype in (DT_UINT8, DT_QUINT8, DT_UINT4, DT_UINT2):
+        return data[i]
+    if dtype == DT_INT16 or dtype == DT_QINT16:
+        return <uint64_t><int64_t>(<const int16_t*>data)[i]
+    return (<const uint16_t*>data)[i]  # uint16, quint16, half, bfloat16
+
+
+cdef size_t _varints_size(int dtype, const uint8_t* data, size_t num_elements) noexcept nogil:
+    cdef size_t size = 0
+    cdef size_t i
+    for i in range(num_elements):
+        size += varint_size(_load_varint(dtype, data, i))
+    return size
+
+
+cdef size_t _strings_size(const TF_TString* strings, size_t num_elements) noexcept nogil:
+    cdef size_t size = 0
+    cdef size_t i
+    for i in range(num_elements):
+        size += _field_size(8, tf.StringGetSize(&strings[i]))
+    return size
+
+
+cdef size_t _shape_size(TF_Tensor* tensor) noexcept nogil:
+    cdef size_t size = 0
+    cdef int64_t dim
+    cdef int i
+    for i in range(tf.NumDims(tensor)):
+        dim = tf.Dim(tensor, i)
+        size += _field_size(2, 1 + varint_size(<uint64_t>dim) if dim else 0)
+    return size
+
+
+cdef void _put_shape(ByteWriter* out, TF_Tensor* tensor) noexcept nogil:
+    cdef int64_t dim
+    cdef int i
+    _put_tag(out, 2, WIRE_BYTES)
+    put_varint(out, _shape_size(tensor))
+    for i in range(tf.NumDims(tensor)):
+        dim = tf.Dim(tensor, i)
+        _put_tag(out, 2, WIRE_BYTES)
+        if dim:
+            put_varint(out, 1 + varint_size(<uint64_t>dim))
+            _put_tag(out, 1, WIRE_VARINT)
+            put_varint(out, <uint64_t>dim)
+        else:
+            put_varint(out, 0)
+
+
+cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, TF_Tensor* tensor) noexcept nogil:
+    cdef int dtype = tf.TensorType(tensor)
+    cdef const uint8_t* data = <const uint8_t*>tf.TensorData(tensor)
+    cdef const TF_TString* strings = <const TF_TString*>data
+    cdef size_t byte_size = tf.TensorByteSize(tensor)
+    cdef uint32_t fixed_field = _fixed_field(dtype)
+    cdef uint32_t varint_field = _varint_field(dtype)
+    cdef size_t num_elements = 0, values_size = 0, tensor_size, entry_size, i, size
+
+    if dtype == DT_STRING:
+        num_elements = byte_size // sizeof(TF_TString)
+        values_size = _strings_size(strings, num_elements)
+    elif fixed_field:
+        values_size = _field_size(fixed_field, byte_size) if byte_size else 0
+    elif varint_field:
+        num_elements = byte_size // tf.DataTypeSize(dtype)
+        size = _varints_size(dtype, data, num_elements)
+        values_size = _field_size(varint_field, size) if num_elements else 0
+    else:
+        return False
+
+    tensor_size = 1 + varint_size(<uint64_t>dtype) + _field_size(2, _shape_size(tensor)) + values_size
+    entry_size = _field_size(1, alias_size) + _field_size(2, tensor_size)
+    # One allocation for the whole entry; the puts below then only copy.
+    if not writer_reserve(out, _field_size(1, entry_size) + 16):
+        return True
+    _put_tag(out, 1, WIRE_BYTES)
+    put_varint(out, entry_size)
+    _put_tag(out, 1, WIRE_BYTES)
+    put_varint(out, alias_size)
+    put_bytes(out, alias, alias_size)
+    _put_tag(out, 2, WIRE_BYTES)
+    put_varint(out, tensor_size)
+    _put_tag(out, 1, WIRE_VARINT)
+    put_varint(out, <uint64_t>dtype)
+    _put_shape(out, tensor)
+    if dtype == DT_STRING:
+        for i in range(num_elements):
+            size = tf.StringGetSize(&strings[i])
+            _put_tag(out, 8, WIRE_BYTES)
+            put_varint(out, size)
+            put_bytes(out, tf.StringGetDataPointer(&strings[i]), size)
+    elif fixed_field:
+        if byte_size:
+            _put_tag(out, fixed_field, WIRE_BYTES)
+            put_varint(out, byte_size)
+            put_bytes(out, data, byte_size)
+    elif num_elements:
+        _put_tag(out, varint_field, WIRE_BYTES)
+        put_varint(out, size)
+        for i in range(num_elements):
+            put_varint(out, _load_varint(dtype, data, i))
+    return True
+
+
+cdef void put_model_spec(
+    ByteWriter* out, const uint8_t* name, size_t name_size, int64_t version, const uint8_t* signature_name,
+    size_t signature_name_size,
+) noexcept nogil:
+    cdef size_t version_size = 1 + varint_size(<uint64_t>version) if version else 0
+    cdef size_t size = _field_size(2, version_size)
+    if name_size:
+        size += _field_size(1, name_size)
+    if signature_name_size:
+        size += _field_size(3, signature_name_size)
+    _put_tag(out, 2, WIRE_BYTES)
+    put_varint(out, size)
+    if name_size:
+        _put_tag(out, 1, WIRE_BYTES)
+        put_varint(out, name_size)
+        put_bytes(out, name, name_size)
+    _put_tag(out, 2, WIRE_BYTES)
+    put_varint(out, version_size)
+    if version:
+        put_byte(out, (1 << 3) | WIRE_VARINT)
+        put_varint(out, <uint64_t>version)
+    if signature_name_size:
+        _put_tag(out, 3, WIRE_BYTES)
+        put_varint(out, signature_name_size)
+        put_bytes(out, signature_name, signature_name_size)

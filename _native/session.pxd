@@ -1,0 +1,58 @@
+"""A loaded SavedModel as the execution threads see it: a session, and its signatures bound to graph endpoints."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tensorgate._native.tf_c_api cimport TF_Graph, TF_Output, TF_Session, TF_Status, TF_Tensor
+
+
+cdef struct Name:
+    uint8_t* data  # NUL-terminated, owned
+    size_t size
+
+
+cdef struct Endpoint:
+    Name alias            # the client's name for it
+    Name tensor_name      # the graph's name, such as "x:0"
+    TF_Output output
+    bint in_graph         # False: the signature names a tensor that the graph does not have
+    uint8_t* default_value  # inputs: a serialized TensorProto, owned; NULL when there is no default
+    size_t default_size
+
+
+cdef struct Signature:
+    Name name
+    Endpoint* inputs      # sorted by alias
+    int num_inputs
+    int num_defaults
+    Endpoint* outputs     # sorted by alias
+    int num_outputs
+    # Typical time of one run in µs, 0 before the first: decides where the next one runs. Written by any execution
+    # thread without a lock, since a lost update only delays the decision.
+    int64_t typical_run_us
+
+
+cdef struct SessionState:
+    TF_Session* session
+    TF_Graph* graph
+    int64_t version
+    Signature* signatures
+    int num_signatures
+
+
+cdef class Session:
+    cdef SessionState state
+    cdef readonly bytes signature_def_map
+    cdef readonly str path
+
+    cdef int _load(self, bytes path, list tags, bytes session_config) except -1
+
+
+# The signature of that name, or NULL.
+cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t size) noexcept nogil
+# Runs signature once: inputs in its own order, outputs as chosen (owned by the caller on success). deadline_us is of
+# the monotonic clock, -1 for none. Adds nothing to run_us but the time in TF_SessionRun.
+cdef void run_signature(
+    SessionState* state, Signature* signature, TF_Tensor** inputs, const TF_Output* feeds, const TF_Output* fetches,
+    TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us, TF_Status* status) noexcept nogil
+cdef int64_t monotonic_us() noexcept nogil

@@ -1,0 +1,28 @@
+from collections.abc import Iterable, Sequence
+
+class SessionError(Exception):
+    code: int
+    message: str
+    def __init__(self, code: int, message: str) -> None: ...
+
+class Session:
+    """A SavedModel loaded into a TensorFlow session; made and closed on control threads, run by execution threads.
+
+    ``Session(path, version, tags, session_config)`` blocks until the model is loaded (variables restored, init op
+    run), with the GIL released. session_config is a serialized tensorflow.ConfigProto or empty. Raises SessionError
+    with TensorFlow's status. The owner must keep the object, open, for as long as requests run on it.
+    """
+
+    signature_def_map: bytes
+    path: str
+    def __init__(self, path: str, version: int, tags: Sequence[str], session_config: bytes = b"") -> None: ...
+    def bind_signatures(
+        self, signatures: Iterable[tuple[str, list[tuple[str, str, bytes | None]], list[tuple[str, str]]]]
+    ) -> None:
+        """Once, before the first run: (name, inputs [(alias, tensor name, default or None)], outputs [(alias, name)]).
+
+        A default is a serialized TensorProto. Names that the graph lacks are accepted here and fail the runs.
+        """
+
+    def close(self) -> None:
+        """Ends the session and frees graph and variables; idempotent, blocks, no run may be under way."""

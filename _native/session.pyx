@@ -1,0 +1,269 @@
+"""Loads a SavedModel through the C API, binds its signatures to the graph, and runs them.
+
+Stands at the end of both lines in the worker: loading and closing are called from control threads (they release the
+GIL while TensorFlow works), running from execution threads, any number at once.
+
+A run goes either through TensorFlow's inter-op pool, which honours a deadline, or straight in the calling thread,
+which is three times cheaper for a small graph but cannot be interrupted; so only signatures whose runs are typically
+shorter than CALLER_LIMIT_US run in the calling thread.
+
+Source: tensorflow/c/c_api.h; RunOptions in tensorflow/core/protobuf/config.proto.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from tensorgate._native.proto_scan import signature_def_map
+
+from tensorgate._native.tf_c_api cimport (
+    TF_Buffer,
+    TF_Graph,
+    TF_Operation,
+    TF_Output,
+    TF_Session,
+    TF_SessionOptions,
+    TF_Status,
+    TF_Tensor,
+    tf,
+)
+
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec* time)
+    int CLOCK_MONOTONIC
+
+
+cdef enum:
+    CALLER_LIMIT_US = 1000
+
+
+class SessionError(Exception):
+    """TensorFlow's refusal to load or close: ``code`` is its canonical status code, ``message`` its text."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+cdef int64_t monotonic_us() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+cdef int _check(TF_Status* status) except -1:
+    if tf.GetCode(status) != 0:
+        raise SessionError(tf.GetCode(status), tf.Message(status).decode("utf-8", "replace"))
+    return 0
+
+
+cdef int _set_name(Name* name, bytes text) except -1:
+    name.size = <size_t>PyBytes_GET_SIZE(text)
+    name.data = <uint8_t*>malloc(name.size + 1)
+    if name.data is NULL:
+        raise MemoryError
+    memcpy(name.data, PyBytes_AS_STRING(text), name.size + 1)
+    return 0
+
+
+cdef int _set_endpoint(Endpoint* endpoint, TF_Graph* graph, bytes alias, bytes tensor_name, bytes default) except -1:
+    cdef TF_Operation* operation
+    _set_name(&endpoint.alias, alias)
+    _set_name(&endpoint.tensor_name, tensor_name)
+    operation_name, colon, index = tensor_name.rpartition(b":")
+    if not colon or not index.isdigit():
+        operation_name, index = tensor_name, b"0"
+    operation = tf.GraphOperationByName(graph, PyBytes_AS_STRING(operation_name))
+    if operation is not NULL and 0 <= int(index) < tf.OperationNumOutputs(operation):
+        endpoint.output.oper = operation
+        endpoint.output.index = int(index)
+        endpoint.in_graph = True
+    if default is not None:
+        endpoint.default_size = <size_t>PyBytes_GET_SIZE(default)
+        endpoint.default_value = <uint8_t*>malloc(endpoint.default_size + 1)
+        if endpoint.default_value is NULL:
+            raise MemoryError
+        memcpy(endpoint.default_value, PyBytes_AS_STRING(default), endpoint.default_size)
+    return 0
+
+
+cdef void _free_endpoints(Endpoint* endpoints, int count) noexcept:
+    cdef int i
+    for i in range(count):
+        free(endpoints[i].alias.data)
+        free(endpoints[i].tensor_name.data)
+        free(endpoints[i].default_value)
+    free(endpoints)
+
+
+cdef class Session:
+    def __init__(self, path, version, tags, session_config=b""):
+        if tf.LoadSessionFromSavedModel is NULL:
+            raise RuntimeError("tf_c_api.load_library() comes first")
+        self.path = path
+        self.state.version = version
+        self._load(path.encode(), [tag.encode() for tag in tags], session_config)
+
+    cdef int _load(self, bytes path, list tags, bytes session_config) except -1:
+        cdef const char* c_path = PyBytes_AS_STRING(path)
+        cdef int num_tags = <int>len(tags)
+        cdef const char** c_tags = <const char**>calloc(num_tags + 1, sizeof(char*))
+        cdef TF_Status* status = tf.NewStatus()
+        cdef TF_SessionOptions* options = tf.NewSessionOptions()
+        cdef TF_Buffer* meta_graph = tf.NewBuffer()
+        cdef int i
+        try:
+            if c_tags is NULL:
+                raise MemoryError
+            for i in range(num_tags):
+                c_tags[i] = PyBytes_AS_STRING(tags[i])
+            if session_config:
+                tf.SetConfig(options, PyBytes_AS_STRING(session_config), <size_t>len(session_config), status)
+                _check(status)
+            self.state.graph = tf.NewGraph()
+            with nogil:
+                self.state.session = tf.LoadSessionFromSavedModel(
+                    options, NULL, c_path, c_tags, num_tags, self.state.graph, meta_graph, status)
+            _check(status)
+            self.signature_def_map = signature_def_map(
+                PyBytes_FromStringAndSize(<const char*>meta_graph.data, <Py_ssize_t>meta_graph.length))
+        finally:
+            tf.DeleteBuffer(meta_graph)
+            tf.DeleteSessionOptions(options)
+            tf.DeleteStatus(status)
+            free(c_tags)
+        return 0
+
+    def bind_signatures(self, signatures):
+        cdef Signature* signature
+        if self.state.session is NULL or self.state.signatures is not NULL:
+            raise RuntimeError("signatures are bound once, on an open session")
+        ordered = sorted(signatures)
+        self.state.signatures = <Signature*>calloc(len(ordered) + 1, sizeof(Signature))
+        if self.state.signatures is NULL:
+            raise MemoryError
+        for name, inputs, outputs in ordered:
+            signature = &self.state.signatures[self.state.num_signatures]
+            # Counted first, so that __dealloc__ frees a half-made one.
+            self.state.num_signatures += 1
+            _set_name(&signature.name, name.encode())
+            signature.inputs = <Endpoint*>calloc(len(inputs) + 1, sizeof(Endpoint))
+            signature.outputs = <Endpoint*>calloc(len(outputs) + 1, sizeof(Endpoint))
+            if signature.inputs is NULL or signature.outputs is NULL:
+                raise MemoryError
+            for alias, tensor_name, default in sorted(inputs, key=_alias_bytes):
+                signature.num_inputs += 1
+                signature.num_defaults += default is not None
+                _set_endpoint(
+                    &signature.inputs[signature.num_inputs - 1], self.state.graph, alias.encode(),
+                    tensor_name.encode(), default)
+            for alias, tensor_name in sorted(outputs, key=_alias_bytes):
+                signature.num_outputs += 1
+                _set_endpoint(
+                    &signature.outputs[signature.num_outputs - 1], self.state.graph, alias.encode(),
+                    tensor_name.encode(), None)
+
+    def close(self):
+        cdef TF_Status* status
+        cdef TF_Session* session = self.state.session
+        cdef TF_Graph* graph = self.state.graph
+        self.state.session = NULL
+        self.state.graph = NULL
+        if session is NULL and graph is NULL:
+            return
+        status = tf.NewStatus()
+        try:
+            with nogil:
+                if session is not NULL:
+                    tf.CloseSession(session, status)
+                    # Deleted even when closing failed: nothing can run on it any more.
+                    tf.DeleteSession(session, status)
+                if graph is not NULL:
+                    tf.DeleteGraph(graph)
+            _check(status)
+        finally:
+            tf.DeleteStatus(status)
+
+    def __dealloc__(self):
+        cdef int i
+        if self.state.session is not NULL or self.state.graph is not NULL:
+            self.close()
+        for i in range(self.state.num_signatures):
+            free(self.state.signatures[i].name.data)
+            _free_endpoints(self.state.signatures[i].inputs, self.state.signatures[i].num_inputs)
+            _free_endpoints(self.state.signatures[i].outputs, self.state.signatures[i].num_outputs)
+        free(self.state.signatures)
+
+
+def _alias_bytes(endpoint):
+    return endpoint[0].encode()
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t size) noexcept nogil:
+    cdef int i
+    for i in range(state.num_signatures):
+        if state.signatures[i].name.size == size and memcmp(state.signatures[i].name.data, name, size) == 0:
+            return &state.signatures[i]
+    return NULL
+
+
+cdef size_t _varint(uint8_t* out, uint64_t value) noexcept nogil:
+    cdef size_t size = 0
+    while value >= 0x80:
+        out[size] = <uint8_t>(value | 0x80)
+        value >>= 7
+        size += 1
+    out[size] = <uint8_t>value
+    return size + 1
+
+
+cdef inline void _learn(Signature* signature, int64_t took_us) noexcept nogil:
+    """Falls fast, since first runs include the optimisation of the graph; a run over the limit counts at once."""
+    cdef int64_t typical = signature.typical_run_us
+    if took_us >= CALLER_LIMIT_US or typical == 0:
+        typical = took_us
+    elif took_us < typical:
+        typical = (typical + took_us) // 2
+    else:
+        typical = (7 * typical + took_us) // 8
+    signature.typical_run_us = typical if typical > 0 else 1
+
+
+cdef void run_signature(
+    SessionState* state, Signature* signature, TF_Tensor** inputs, const TF_Output* feeds, const TF_Output* fetches,
+    TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us, TF_Status* status,
+) noexcept nogil:
+    cdef uint8_t encoded[24]
+    cdef TF_Buffer run_options
+    cdef TF_Buffer* chosen = NULL
+    cdef int64_t began_us = monotonic_us()
+    cdef int64_t left_ms, took_us
+    memset(&run_options, 0, sizeof(TF_Buffer))
+    run_options.data = encoded
+    if 0 < signature.typical_run_us < CALLER_LIMIT_US:
+        encoded[0] = 3 << 3  # RunOptions.inter_op_thread_pool = -1: the calling thread
+        run_options.length = 1 + _varint(encoded + 1, ~<uint64_t>0)
+        chosen = &run_options
+    elif deadline_us >= 0:
+        left_ms = (deadline_us - began_us + 999) // 1000
+        encoded[0] = 2 << 3  # RunOptions.timeout_in_ms
+        run_options.length = 1 + _varint(encoded + 1, <uint64_t>(left_ms if left_ms > 0 else 1))
+        chosen = &run_options
+    tf.SessionRun(
+        state.session, chosen, feeds, inputs, signature.num_inputs, fetches, outputs, num_outputs, NULL, 0, NULL,
+        status)
+    took_us = monotonic_us() - began_us
+    run_us[0] = <uint64_t>took_us
+    _learn(signature, took_us)

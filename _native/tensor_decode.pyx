@@ -1,0 +1,477 @@
+"""Decodes TensorProtos straight into TensorFlow's own tensor memory, for every dtype that has a value field.
+
+Second stage of a request in the worker (decode → run → encode); runs on execution threads without the GIL.
+
+Rules, as TensorFlow's Tensor::FromProto has them: a non-empty tensor_content wins and must have exactly the right
+length; else the value field of the dtype counts, its last value repeated when the list is short, surplus ignored, zero
+when empty; values in another dtype's field are ignored; no shape means a scalar; unknown_rank is ignored.
+
+Source: tensorflow/core/framework/tensor.proto (field numbers), tensor.cc (rules).
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport (
+    INT64_MAX,
+    int8_t,
+    int16_t,
+    int32_t,
+    int64_t,
+    uint8_t,
+    uint16_t,
+    uint32_t,
+    uint64_t,
+)
+from libc.string cimport memcpy, memset
+
+from tensorgate._native.proto_wire cimport (
+    WIRE_BYTES,
+    WIRE_FIXED32,
+    WIRE_FIXED64,
+    WIRE_VARINT,
+    ProtoReader,
+    bytes_left,
+    is_utf8,
+    read_bytes,
+    read_tag,
+    read_varint,
+    reader_of,
+    skip_field,
+)
+from tensorgate._native.string_tensors cimport decode_string_content, new_string_tensor
+from tensorgate._native.tf_c_api cimport (
+    DT_BFLOAT16,
+    DT_BOOL,
+    DT_COMPLEX64,
+    DT_COMPLEX128,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_FLOAT8_E5M2,
+    DT_FLOAT8_E5M2FNUZ,
+    DT_HALF,
+    DT_INT2,
+    DT_INT4,
+    DT_INT8,
+    DT_INT16,
+    DT_INT32,
+    DT_INT64,
+    DT_INVALID,
+    DT_QINT8,
+    DT_QINT16,
+    DT_QINT32,
+    DT_QUINT8,
+    DT_QUINT16,
+    DT_STRING,
+    DT_UINT2,
+    DT_UINT4,
+    DT_UINT8,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    TF_Tensor,
+    TF_TString,
+    tf,
+)
+
+# TensorProto's fields.
+cdef enum:
+    FIELD_DTYPE = 1
+    FIELD_TENSOR_SHAPE = 2
+    FIELD_TENSOR_CONTENT = 4
+    FIELD_FLOAT_VAL = 5
+    FIELD_DOUBLE_VAL = 6
+    FIELD_INT_VAL = 7
+    FIELD_STRING_VAL = 8
+    FIELD_SCOMPLEX_VAL = 9
+    FIELD_INT64_VAL = 10
+    FIELD_BOOL_VAL = 11
+    FIELD_DCOMPLEX_VAL = 12
+    FIELD_HALF_VAL = 13
+    FIELD_UINT32_VAL = 16
+    FIELD_UINT64_VAL = 17
+    FIELD_FLOAT8_VAL = 18
+
+
+# --- scan -------------------------------------------------------------------------------------------------------------
+
+cdef bint _scan_dim(ProtoReader body, int64_t* size) noexcept nogil:
+    cdef uint32_t field, wire_type
+    cdef uint64_t number
+    cdef ProtoReader name
+    size[0] = 0
+    while bytes_left(&body):
+        if not read_tag(&body, &field, &wire_type):
+            return False
+        if field == 1 and wire_type == WIRE_VARINT:
+            if not read_varint(&body, &number):
+                return False
+            size[0] = <int64_t>number
+        elif field == 2 and wire_type == WIRE_BYTES:
+            if not read_bytes(&body, &name) or not is_utf8(name.pos, bytes_left(&name)):
+                return False
+        elif not skip_field(&body, field, wire_type):
+            return False
+    return True
+
+
+cdef bint _scan_shape(ProtoReader body, TensorScan* scan) noexcept nogil:
+    cdef uint32_t field, wire_type
+    cdef int64_t size
+    cdef ProtoReader dim
+    while bytes_left(&body):
+        if not read_tag(&body, &field, &wire_type):
+            return False
+        if field == 2 and wire_type == WIRE_BYTES:
+            if not read_bytes(&body, &dim) or not _scan_dim(dim, &size):
+                return False
+            if scan.num_dims < MAX_DIMS:
+                scan.dims[scan.num_dims] = size
+            if scan.num_dims <= MAX_DIMS:
+                scan.num_dims += 1
+        elif not skip_field(&body, field, wire_type):
+            return False
+    return True
+
+
+cdef inline bint _is_varint_list(uint32_t field) noexcept nogil:
+    return field in (
+        FIELD_INT_VAL, FIELD_INT64_VAL, FIELD_BOOL_VAL, FIELD_HALF_VAL, FIELD_UINT32_VAL, FIELD_UINT64_VAL)
+
+
+cdef inline size_t _fixed_width(uint32_t field) noexcept nogil:
+    """Bytes of one value of a packed list of fixed width; 0 for other fields."""
+    if field == FIELD_FLOAT_VAL or field == FIELD_SCOMPLEX_VAL:
+        return 4
+    if field == FIELD_DOUBLE_VAL or field == FIELD_DCOMPLEX_VAL:
+        return 8
+    return 0
+
+
+cdef bint _skip_varints(ProtoReader body) noexcept nogil:
+    cdef uint64_t ignored
+    while bytes_left(&body):
+        if not read_varint(&body, &ignored):
+            return False
+    return True
+
+
+cdef bint scan_tensor(ProtoReader body, TensorScan* scan) noexcept nogil:
+    cdef uint32_t field, wire_type
+    cdef uint64_t number
+    cdef ProtoReader inner
+    cdef size_t width
+    scan.body = body
+    scan.dtype = DT_INVALID
+    scan.num_dims = 0
+    scan.content = NULL
+    scan.content_size = 0
+    while bytes_left(&body):
+        if not read_tag(&body, &field, &wire_type):
+            return False
+        if wire_type == WIRE_BYTES:
+            if not read_bytes(&body, &inner):
+                return False
+            if field == FIELD_TENSOR_SHAPE:
+                if not _scan_shape(inner, scan):
+                    return False
+            elif field == FIELD_TENSOR_CONTENT:
+                scan.content = inner.pos
+                scan.content_size = bytes_left(&inner)
+            elif _is_varint_list(field):
+                if not _skip_varints(inner):
+                    return False
+            else:
+                width = _fixed_width(field)
+                if width and bytes_left(&inner) % width:
+                    return False
+        elif field == FIELD_DTYPE and wire_type == WIRE_VARINT:
+            if not read_varint(&body, &number):
+                return False
+            scan.dtype = <int32_t>number
+        elif not skip_field(&body, field, wire_type):
+            return False
+    return True
+
+
+# --- decode -----------------------------------------------------------------------------------------------------------
+
+cdef uint32_t _value_field(int dtype) noexcept nogil:
+    """The repeated field that holds values of a dtype; 0 for dtypes that cannot be decoded."""
+    if dtype == DT_FLOAT:
+        return FIELD_FLOAT_VAL
+    if dtype == DT_DOUBLE:
+        return FIELD_DOUBLE_VAL
+    if dtype in (
+        DT_INT32, DT_INT16, DT_INT8, DT_UINT8, DT_UINT16, DT_QINT8, DT_QUINT8, DT_QINT32, DT_QINT16, DT_QUINT16,
+        DT_INT4, DT_UINT4, DT_INT2, DT_UINT2,
+    ):
+        return FIELD_INT_VAL
+    if dtype == DT_STRING:
+        return FIELD_STRING_VAL
+    if dtype == DT_COMPLEX64:
+        return FIELD_SCOMPLEX_VAL
+    if dtype == DT_INT64:
+        return FIELD_INT64_VAL
+    if dtype == DT_BOOL:
+        return FIELD_BOOL_VAL
+    if dtype == DT_COMPLEX128:
+        return FIELD_DCOMPLEX_VAL
+    if dtype == DT_HALF or dtype == DT_BFLOAT16:
+        return FIELD_HALF_VAL
+    if dtype == DT_UINT32:
+        return FIELD_UINT32_VAL
+    if dtype == DT_UINT64:
+        return FIELD_UINT64_VAL
+    if DT_FLOAT8_E5M2 <= dtype <= DT_FLOAT8_E5M2FNUZ:
+        return FIELD_FLOAT8_VAL
+    return 0
+
+
+cdef inline void _store_varint(int dtype, uint8_t* target, size_t i, uint64_t value) noexcept nogil:
+    """Writes element i; what does not fit wraps, as TensorFlow's narrowing does."""
+    if dtype in (DT_INT32, DT_QINT32, DT_UINT32):
+        (<uint32_t*>target)[i] = <uint32_t>value
+    elif dtype in (DT_INT64, DT_UINT64):
+        (<uint64_t*>target)[i] = value
+    elif dtype == DT_BOOL:
+        target[i] = value != 0
+    elif dtype in (DT_INT8, DT_UINT8, DT_QINT8, DT_QUINT8):
+        target[i] = <uint8_t>value
+    elif dtype == DT_INT4:
+        target[i] = <uint8_t>(<int8_t>(<uint8_t>value << 4) >> 4)
+    elif dtype == DT_UINT4:
+        target[i] = <uint8_t>(value & 0x0F)
+    elif dtype == DT_INT2:
+        target[i] = <uint8_t>(<int8_t>(<uint8_t>value << 6) >> 6)
+    elif dtype == DT_UINT2:
+        target[i] = <uint8_t>(value & 0x03)
+    else:  # int16, uint16, half, bfloat16 and the 16-bit quantised ones
+        (<uint16_t*>target)[i] = <uint16_t>value
+
+
+cdef size_t _copy_fixed(
+    ProtoReader body, uint32_t value_field, size_t width, uint8_t* target, size_t wanted,
+) noexcept nogil:
+    """Copies the values of a fixed-width list (width bytes each); the number copied, at most wanted."""
+    cdef uint32_t field, wire_type
+    cdef ProtoReader inner
+    cdef size_t have = 0, count
+    while have < wanted and bytes_left(&body):
+        # Read well-formed by scan_tensor.
+        read_tag(&body, &field, &wire_type)
+        if field == value_field and wire_type == WIRE_BYTES:
+            read_bytes(&body, &inner)
+            count = bytes_left(&inner) // width
+            if count > wanted - have:
+                count = wanted - have
+            memcpy(target + have * width, inner.pos, count * width)
+            have += count
+        elif field == value_field and wire_type == (WIRE_FIXED32 if width == 4 else WIRE_FIXED64):
+            memcpy(target + have * width, body.pos, width)
+            body.pos += width
+            have += 1
+        else:
+            skip_field(&body, field, wire_type)
+    return have
+
+
+cdef size_t _copy_varints(
+    ProtoReader body, uint32_t value_field, int dtype, uint8_t* target, size_t wanted,
+) noexcept nogil:
+    cdef uint32_t field, wire_type
+    cdef uint64_t value
+    cdef ProtoReader inner
+    cdef size_t have = 0
+    while have < wanted and bytes_left(&body):
+        read_tag(&body, &field, &wire_type)
+        if field == value_field and wire_type == WIRE_BYTES:
+            read_bytes(&body, &inner)
+            while have < wanted and bytes_left(&inner):
+                read_varint(&inner, &value)
+                _store_varint(dtype, target, have, value)
+                have += 1
+        elif field == value_field and wire_type == WIRE_VARINT:
+            read_varint(&body, &value)
+            _store_varint(dtype, target, have, value)
+            have += 1
+        else:
+            skip_field(&body, field, wire_type)
+    return have
+
+
+cdef size_t _copy_bytes(ProtoReader body, uint8_t* target, size_t wanted) noexcept nogil:
+    """float8_val: one bytes field, the last occurrence counts."""
+    cdef uint32_t field, wire_type
+    cdef ProtoReader inner
+    cdef size_t have = 0
+    while bytes_left(&body):
+        read_tag(&body, &field, &wire_type)
+        if field == FIELD_FLOAT8_VAL and wire_type == WIRE_BYTES:
+            read_bytes(&body, &inner)
+            have = min(bytes_left(&inner), wanted)
+            memcpy(target, inner.pos, have)
+        else:
+            skip_field(&body, field, wire_type)
+    return have
+
+
+cdef void _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) noexcept nogil:
+    cdef uint32_t field, wire_type
+    cdef ProtoReader inner
+    cdef size_t have = 0
+    inner.pos = NULL
+    inner.end = NULL
+    while have < wanted and bytes_left(&body):
+        read_tag(&body, &field, &wire_type)
+        if field == FIELD_STRING_VAL and wire_type == WIRE_BYTES:
+            read_bytes(&body, &inner)
+            tf.StringCopy(&strings[have], <const char*>inner.pos, bytes_left(&inner))
+            have += 1
+        else:
+            skip_field(&body, field, wire_type)
+    if have and bytes_left(&inner):
+        while have < wanted:
+            tf.StringCopy(&strings[have], <const char*>inner.pos, bytes_left(&inner))
+            have += 1
+
+
+cdef void _repeat_last(uint8_t* target, size_t element_size, size_t have, size_t wanted) noexcept nogil:
+    """Fills target[have:wanted] with its last element, or with zeros when there is none."""
+    cdef size_t done
+    if have == 0:
+        memset(target, 0, wanted * element_size)
+        return
+    # Doubling copies: a splat of a million elements is twenty memcpys.
+    cdef uint8_t* rest = target + have * element_size
+    cdef size_t left = (wanted - have) * element_size
+    if left == 0:
+        return
+    memcpy(rest, rest - element_size, element_size)
+    done = element_size
+    while done < left:
+        memcpy(rest + done, rest, min(done, left - done))
+        done += min(done, left - done)
+
+
+cdef bint _count_elements(const TensorScan* scan, size_t* num_elements) noexcept nogil:
+    """Product of the dims; False for a negative one or a product beyond int64, as TensorShape::IsValid has it."""
+    cdef int64_t product = 1
+    cdef int i
+    if scan.num_dims > MAX_DIMS:
+        return False
+    for i in range(scan.num_dims):
+        if scan.dims[i] < 0:
+            return False
+        if scan.dims[i] > 0 and product > INT64_MAX // scan.dims[i]:
+            return False
+        product *= scan.dims[i]
+    num_elements[0] = <size_t>product
+    return True
+
+
+cdef DecodeOutcome _decode_string_tensor(
+    const TensorScan* scan, size_t num_elements, TF_Tensor** tensor,
+) noexcept nogil:
+    cdef TF_TString* strings
+    if num_elements > MAX_TENSOR_BYTES // sizeof(TF_TString):
+        return DECODE_INVALID
+    tensor[0] = new_string_tensor(scan.dims, scan.num_dims, num_elements)
+    if tensor[0] is NULL:
+        return DECODE_NO_MEMORY
+    strings = <TF_TString*>tf.TensorData(tensor[0])
+    if num_elements == 0:
+        return DECODED
+    if scan.content_size:
+        if decode_string_content(reader_of(scan.content, scan.content_size), strings, num_elements):
+            return DECODED
+        tf.DeleteTensor(tensor[0])
+        tensor[0] = NULL
+        return DECODE_INVALID
+    _copy_strings(scan.body, strings, num_elements)
+    return DECODED
+
+
+cdef DecodeOutcome decode_tensor(const TensorScan* scan, TF_Tensor** tensor) noexcept nogil:
+    cdef size_t num_elements = 0, element_size, size, have, i
+    cdef uint32_t value_field = _value_field(scan.dtype)
+    cdef uint8_t* target
+    tensor[0] = NULL
+    if value_field == 0 or not _count_elements(scan, &num_elements):
+        return DECODE_INVALID
+    if scan.dtype == DT_STRING:
+        return _decode_string_tensor(scan, num_elements, tensor)
+    element_size = tf.DataTypeSize(scan.dtype)
+    if element_size == 0 or num_elements > MAX_TENSOR_BYTES // element_size:
+        return DECODE_INVALID
+    size = num_elements * element_size
+    if size and scan.content_size:
+        if scan.content_size != size:
+            return DECODE_INVALID
+        if scan.dtype == DT_BOOL:
+            for i in range(size):
+                if scan.content[i] > 1:
+                    return DECODE_INVALID
+    tensor[0] = tf.AllocateTensor(scan.dtype, scan.dims, scan.num_dims, size)
+    if tensor[0] is NULL:
+        return DECODE_NO_MEMORY
+    if size == 0:
+        return DECODED
+    target = <uint8_t*>tf.TensorData(tensor[0])
+    if target is NULL:
+        tf.DeleteTensor(tensor[0])
+        tensor[0] = NULL
+        return DECODE_NO_MEMORY
+    if scan.content_size:
+        memcpy(target, scan.content, size)
+        return DECODED
+    if scan.dtype == DT_COMPLEX64 or scan.dtype == DT_COMPLEX128:
+        # Two values an element; an incomplete last pair is dropped.
+        have = _copy_fixed(scan.body, value_field, element_size // 2, target, 2 * num_elements) // 2
+    elif _fixed_width(value_field):
+        have = _copy_fixed(scan.body, value_field, element_size, target, num_elements)
+    elif value_field == FIELD_FLOAT8_VAL:
+        have = _copy_bytes(scan.body, target, num_elements)
+    else:
+        have = _copy_varints(scan.body, value_field, scan.dtype, target, num_elements)
+    _repeat_last(target, element_size, have, num_elements)
+    return DECODED
+
+
+# --- for tests --------------------------------------------------------------------------------------------------------
+
+def decode_tensor_proto(message):
+    cdef Py_buffer buffer
+    cdef TensorScan scan
+    cdef TF_Tensor* tensor = NULL
+    cdef TF_TString* strings
+    cdef DecodeOutcome outcome
+    cdef size_t i
+    if tf.TensorData is NULL:
+        raise RuntimeError("tf_c_api.load_library() comes first")
+    PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
+    try:
+        if not scan_tensor(reader_of(<const uint8_t*>buffer.buf, <size_t>buffer.len), &scan):
+            raise ValueError("malformed")
+        with nogil:
+            outcome = decode_tensor(&scan, &tensor)
+        if outcome == DECODE_NO_MEMORY:
+            raise MemoryError
+        if outcome == DECODE_INVALID:
+            raise ValueError("invalid")
+        shape = tuple([tf.Dim(tensor, d) for d in range(tf.NumDims(tensor))])
+        if scan.dtype == DT_STRING:
+            strings = <TF_TString*>tf.TensorData(tensor)
+            values = [
+                PyBytes_FromStringAndSize(
+                    tf.StringGetDataPointer(&strings[i]), <Py_ssize_t>tf.StringGetSize(&strings[i]))
+                for i in range(tf.TensorByteSize(tensor) // sizeof(TF_TString))
+            ]
+        else:
+            values = PyBytes_FromStringAndSize(
+                <const char*>tf.TensorData(tensor), <Py_ssize_t>tf.TensorByteSize(tensor))
+        return scan.dtype, shape, values
+    finally:
+        if tensor is not NULL:
+            tf.DeleteTensor(tensor)
+        PyBuffer_Release(&buffer)
