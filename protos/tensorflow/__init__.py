@@ -1,0 +1,1 @@
+"""Messages of tensorflow; generated, see generate.py."""

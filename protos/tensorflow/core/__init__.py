@@ -1,0 +1,1 @@
+"""Messages of tensorflow.core; generated, see generate.py."""

@@ -1,0 +1,1 @@
+"""Messages of tensorflow_serving; generated, see generate.py."""

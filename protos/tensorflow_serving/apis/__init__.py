@@ -1,0 +1,1 @@
+"""Messages of tensorflow_serving.apis; generated, see generate.py."""

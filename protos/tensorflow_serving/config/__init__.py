@@ -1,0 +1,1 @@
+"""Messages of tensorflow_serving.config; generated, see generate.py."""

@@ -1,0 +1,82 @@
+"""Starts the servers that are measured, each in a process of its own, and stops them."""
+
+import contextlib
+import http.client
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+HERE = pathlib.Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def echo_server() -> Iterator[int]:
+    """The grpcio aio echo server; its port."""
+    with subprocess.Popen([sys.executable, str(HERE / "echo_server.py")], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def model_server(model_name: str, base_path: pathlib.Path, *flags: str) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
+    """Our server with one model, ready; its gRPC port, its REST port, its process."""
+    port, rest_port = free_port(), free_port()
+    command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
+    command += [f"--model_name={model_name}", f"--model_base_path={base_path}", "--log_level=warning", *flags]
+    with subprocess.Popen(command) as server:
+        try:
+            wait_until_available(model_name, rest_port, server)
+            yield port, rest_port, server
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def wait_until_available(model_name: str, rest_port: int, server: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
+    """Asks for the model's status until a version is AVAILABLE; raises when the server ends or time is up."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with status {server.returncode}")
+        connection = http.client.HTTPConnection("127.0.0.1", rest_port, timeout=5)
+        with contextlib.suppress(OSError), contextlib.closing(connection):
+            connection.request("GET", f"/v1/models/{model_name}")
+            if b"AVAILABLE" in connection.getresponse().read():
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"{model_name} is not available after {timeout_s} s")
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError(f"process {pid} has no resident memory")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds, user and system, that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def child_pids(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found: list[int] = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    return found

@@ -1,0 +1,86 @@
+"""What every test gets: a check that it leaks nothing, and the models that real TensorFlow makes for it."""
+
+import gc
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+# Threads that libraries start once and keep: gRPC's poller, and pools that idle.
+LASTING_THREADS = ("grpc", "ThreadPoolExecutor", "asyncio_")
+
+
+def open_files() -> dict[int, str]:
+    """File descriptors of this process that tests open: files, sockets, pipes; not those of libraries' own."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+        found[int(fd)] = target
+    return found
+
+
+def children() -> set[int]:
+    """Processes whose parent this one is, zombies included."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        path = pathlib.Path(f"/proc/self/task/{task}/children")
+        if path.exists():
+            found.update(int(pid) for pid in path.read_text(encoding="ascii").split())
+    return found
+
+
+def lasting(thread: threading.Thread) -> bool:
+    return thread.name.startswith(LASTING_THREADS)
+
+
+@pytest.fixture(autouse=True)
+def leaks_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a thread, a child process or a file descriptor behind.
+
+    ``@pytest.mark.leaks(reason)`` excuses one, with the reason. Clients of gRPC keep a few descriptors for the life of
+    the process, so descriptors are compared with a margin that a leak per request or per connection overruns.
+    """
+    gc.collect()
+    threads, processes, files = set(threading.enumerate()), children(), open_files()
+    yield
+    if request.node.get_closest_marker("leaks"):
+        return
+    deadline = time.monotonic() + 5
+    while True:
+        gc.collect()
+        left_threads = [t.name for t in set(threading.enumerate()) - threads if t.is_alive() and not lasting(t)]
+        left_processes = children() - processes
+        now = open_files()
+        left_files = {fd: target for fd, target in now.items() if files.get(fd) != target}
+        if not left_threads and not left_processes and len(now) <= len(files) + 8:
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"leaked threads {left_threads}, processes {left_processes}, descriptors {left_files}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of SavedModels made by tests/saved_models/make_models.py, with real TensorFlow in a child process."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')
+    out = tmp_path_factory.mktemp("saved_models")
+    made = subprocess.run(
+        [sys.executable, str(TESTS / "saved_models" / "make_models.py"), str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert made.returncode == 0, made.stderr
+    return out

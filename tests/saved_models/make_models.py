@@ -1,0 +1,118 @@
+"""Writes the SavedModels that the tests serve; run in a child process, since it imports TensorFlow.
+
+  python make_models.py OUT_DIR
+
+Made: half_plus_two (versions 1 and 2, y = x/2 + version), echo (one signature a dtype), pair (two inputs, two outputs,
+one of the inputs with a default in signature "with_default"), slow (runs as long as it is told), counter (state),
+softmax (784 inputs, 10 scores), corrupt (its graph cut short), empty (a version folder without a model).
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tensorflow as tf
+
+v1 = tf.compat.v1
+PREDICT = "tensorflow/serving/predict"
+ECHO_DTYPES = (
+    "float32 float64 half bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string complex64 complex128"
+    " qint8 quint8 qint32 float8_e5m2 float8_e4m3fn"
+).split()
+
+
+def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
+    info = v1.saved_model.utils.build_tensor_info
+    return v1.saved_model.signature_def_utils.build_signature_def(
+        {alias: info(tensor) for alias, tensor in inputs.items()},
+        {alias: info(tensor) for alias, tensor in outputs.items()},
+        PREDICT,
+    )
+
+
+def save(path: pathlib.Path, build: Callable[[], dict[str, Any]]) -> None:
+    """Saves the signatures that build() makes in a fresh graph."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        signatures = build()
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], signature_def_map=signatures, strip_default_attrs=True
+        )
+        builder.save()
+
+
+def half_plus(addend: int) -> Callable[[], dict[str, Any]]:
+    def build() -> dict[str, Any]:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        half = tf.Variable(0.5, name="half")
+        return {"serving_default": signature({"x": x}, {"y": tf.add(x * half, float(addend), name="y")})}
+
+    return build
+
+
+def echo() -> dict[str, Any]:
+    signatures = {}
+    for name in ECHO_DTYPES:
+        x = v1.placeholder(tf.as_dtype(name), None, name=f"{name}_x")
+        signatures[name] = signature({"x": x}, {"y": tf.identity(x, name=f"{name}_y")})
+    return signatures
+
+
+def pair() -> dict[str, Any]:
+    a = v1.placeholder(tf.float32, [None], name="a")
+    b = v1.placeholder(tf.float32, [None], name="b")
+    outputs = {"sum": tf.add(a, b, name="sum"), "product": tf.multiply(a, b, name="product")}
+    with_default = signature({"a": a, "b": b}, outputs)
+    with_default.defaults["b"].CopyFrom(tf.make_tensor_proto([10.0], tf.float32))
+    not_there = signature({"a": a, "b": b}, outputs)
+    not_there.outputs["sum"].name = "no_such_tensor:0"
+    return {"serving_default": signature({"a": a, "b": b}, outputs), "with_default": with_default, "odd": not_there}
+
+
+def slow() -> dict[str, Any]:
+    """Multiplies matrices for about as many milliseconds as the input says; a timeout ends it between two of them."""
+    rounds = v1.placeholder(tf.int32, [], name="rounds")
+    matrix = tf.fill([256, 256], 1.0 / 256)
+    _, result = tf.while_loop(
+        lambda i, _: i < rounds, lambda i, m: (i + 1, tf.matmul(m, matrix)), [0, matrix], parallel_iterations=1
+    )
+    return {"serving_default": signature({"rounds": rounds}, {"y": tf.reduce_sum(result, name="y")})}
+
+
+def counter() -> dict[str, Any]:
+    """Keeps what it is fed, so that an output, an input and a variable may share memory."""
+    text = v1.placeholder(tf.string, [], name="text")
+    kept = v1.get_variable("kept", [], tf.string, initializer=v1.constant_initializer(b"nothing", tf.string))
+    count = v1.get_variable("count", [], tf.int64, initializer=v1.zeros_initializer())
+    with tf.control_dependencies([v1.assign_add(count, 1)]):
+        keep = tf.identity(v1.assign(kept, text), name="keep")
+    return {
+        "keep": signature({"text": text}, {"kept": keep}),
+        "serving_default": signature({}, {"kept": tf.identity(kept, "read"), "count": tf.identity(count, "count_read")}),
+    }
+
+
+def softmax() -> dict[str, Any]:
+    """The tutorial's model with untrained weights, for benchmarks."""
+    images = v1.placeholder(tf.float32, [None, 784], name="images")
+    weights = tf.Variable(tf.random.stateless_normal([784, 10], [1, 2]), name="w")
+    return {"predict_images": signature({"images": images}, {"scores": tf.nn.softmax(images @ weights, name="scores")})}
+
+
+def main(out: pathlib.Path) -> None:
+    for version in (1, 2):
+        save(out / "half_plus_two" / str(version), half_plus(version))
+    for build in (echo, pair, slow, counter, softmax):
+        save(out / build.__name__ / "1", build)
+    save(out / "corrupt" / "1", half_plus(1))
+    graph = out / "corrupt" / "1" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-40])
+    (out / "empty" / "1").mkdir(parents=True)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,187 @@
+"""The worker's control line: hello, load, unload, ping and stop, asked by the gateway over a socket of their own.
+
+A thread of its own owns the control socket and answers pings whatever else goes on; loads and unloads block in loader
+threads and come back through the mailbox. The table of servables belongs to the data loop and is reached by its mailbox.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import zmq
+
+from tensorgate._native import frame_header
+from tensorgate._native.session import SessionError
+from tensorgate.protos import control_messages
+from tensorgate.protos.control_messages import ControlRequest
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.workers.data_loop import DataLoop
+from tensorgate.workers.mailbox import Mailbox
+from tensorgate.workers.saved_model import open_saved_model
+from tensorgate.workers.servables import Servable
+
+logger = logging.getLogger("tensorgate.worker.commands")
+
+# How many loads run at once is the gateway's choice; this only bounds the threads.
+MAX_LOADER_THREADS = 32
+
+Answer = Callable[[Mapping[str, Any] | ServingError], None]
+
+
+class CommandServer:
+    """Binds the control endpoint on construction and serves it on a thread of its own between start and stop."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        epoch: int,
+        tensorflow_version: str,
+        data_loop: DataLoop,
+    ) -> None:
+        self._epoch = epoch
+        self._tensorflow_version = tensorflow_version
+        self._data_loop = data_loop
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.set(zmq.LINGER, 1000)
+        self._socket.bind(endpoint)
+        self._mailbox = Mailbox()
+        self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+        self._handlers: dict[str, Callable[[ControlRequest, Answer], None]] = {
+            "hello": self._hello,
+            "ping": self._ping,
+            "load": self._load,
+            "unload": self._unload,
+            "stop": self._stop,
+        }
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and closes the socket; loads under way are waited for. From another thread; blocks."""
+        self._mailbox.post(self._end)
+        self._thread.join()
+        self._loaders.shutdown(wait=True, cancel_futures=True)
+
+    def _end(self) -> None:
+        self._stopping = True
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._mailbox.event_fd, zmq.POLLIN)
+        while not self._stopping:
+            ready = dict(poller.poll())
+            if self._mailbox.event_fd in ready:
+                self._mailbox.run_posted()
+            if self._socket in ready:
+                self._take(self._socket.recv_multipart())
+        self._mailbox.close()
+        self._socket.close()
+
+    def _take(self, frames: list[bytes]) -> None:
+        peer, *rest = frames
+        try:
+            request = control_messages.unpack_request(rest[0] if rest else b"")
+        except ValueError as error:
+            logger.warning("dropped a malformed control message: %s", error)
+            return
+
+        def answer(outcome: Mapping[str, Any] | ServingError) -> None:
+            """Sends the reply; from any thread."""
+            if isinstance(outcome, ServingError):
+                reply = control_messages.pack_reply(request.id, outcome.code, outcome.message)
+            else:
+                reply = control_messages.pack_reply(request.id, Code.OK, "", **outcome)
+            self._mailbox.post(lambda: self._socket.send_multipart([peer, reply]))
+
+        handler = self._handlers.get(request.command)
+        if handler is None:
+            answer(ServingError(Code.UNIMPLEMENTED, f"this worker does not know the command {request.command!r}"))
+            return
+        handler(request, answer)
+
+    # --- the commands -------------------------------------------------------------------------------------------------
+
+    def _hello(self, _request: ControlRequest, answer: Answer) -> None:
+        answer(
+            {
+                "pid": os.getpid(),
+                "epoch": self._epoch,
+                "wire_version": frame_header.WIRE_VERSION,
+                "tensorflow_version": self._tensorflow_version,
+                "num_execution_threads": self._data_loop.num_execution_threads,
+            }
+        )
+
+    def _ping(self, _request: ControlRequest, answer: Answer) -> None:
+        answer(
+            {
+                "in_flight": self._data_loop.in_flight,
+                "completed": self._data_loop.completed,
+                "rss_bytes": resident_bytes(),
+            }
+        )
+
+    def _load(self, request: ControlRequest, answer: Answer) -> None:
+        fields = request.fields
+
+        def load() -> None:
+            began = time.monotonic()
+            try:
+                session = open_saved_model(
+                    fields["path"], fields["version"], fields["tags"], fields["session_config"]
+                )
+            except ServingError as error:
+                answer(error)
+                return
+            except Exception as error:
+                # Whatever a broken model provokes fails its own load, with the trace in the log, and nothing else.
+                logger.exception("loading %s version %d failed", fields["name"], fields["version"])
+                answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+                return
+            servable = Servable(fields["name"], fields["version"], session)
+            took_us = round((time.monotonic() - began) * 1e6)
+
+            def add() -> None:
+                self._data_loop.servables.add(fields["handle"], servable)
+                answer({"signature_def_map": session.signature_def_map, "load_us": took_us})
+
+            self._data_loop.mailbox.post(add)
+
+        self._loaders.submit(load)
+
+    def _unload(self, request: ControlRequest, answer: Answer) -> None:
+        def retired(servable: Servable | None) -> None:
+            if servable is None:
+                answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {request.fields['handle']}"))
+            else:
+                # Closing frees variables and can take a while: not on the data loop.
+                self._loaders.submit(close, servable)
+
+        def close(servable: Servable) -> None:
+            try:
+                servable.session.close()
+            except SessionError as error:
+                answer(ServingError(Code.of(error.code), error.message))
+            else:
+                answer({})
+
+        self._data_loop.mailbox.post(lambda: self._data_loop.servables.retire(request.fields["handle"], retired))
+
+    def _stop(self, _request: ControlRequest, answer: Answer) -> None:
+        answer({})
+        self._data_loop.stop()
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes, from /proc/self/statm."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

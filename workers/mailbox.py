@@ -1,0 +1,42 @@
+"""A mailbox: calls handed to the thread that owns something, which an eventfd wakes.
+
+Used between the worker's threads, since a ZeroMQ socket and the table of servables each belong to one thread.
+
+Source: eventfd(2).
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+
+class Mailbox:
+    """Calls posted by any thread, run in order by the one thread that calls run_posted.
+
+    ``event_fd`` is readable while calls are waiting. The owner closes the mailbox when its loop has ended; calls posted
+    after that are never run.
+    """
+
+    def __init__(self) -> None:
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._posted: deque[Callable[[], None]] = deque()
+        self._closed = False
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Hands a call over; never blocks. The call must not raise."""
+        self._posted.append(call)
+        if not self._closed:
+            os.eventfd_write(self.event_fd, 1)
+
+    def run_posted(self) -> None:
+        """Runs what has been posted, on the owner's thread."""
+        try:
+            os.eventfd_read(self.event_fd)
+        except BlockingIOError:  # nobody has rung since the last look
+            return
+        while self._posted:
+            self._posted.popleft()()
+
+    def close(self) -> None:
+        self._closed = True
+        os.close(self.event_fd)

@@ -1,0 +1,98 @@
+"""The worker process: composition root of the data plane that runs models on one device.
+
+Started by the gateway's supervisor with an explicit command, one process per device. Threads: the main thread runs the
+data loop, one serves commands, loaders load, native threads execute, and one watches the pipe whose other end only the
+gateway holds: when it closes, the gateway is gone and so is this process, whatever it was doing.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import zmq
+
+from tensorgate._native.tf_c_api import LibraryError, load_library
+from tensorgate.workers.commands import CommandServer
+from tensorgate.workers.data_loop import DataLoop
+
+logger = logging.getLogger("tensorgate.worker")
+
+# Exit status of a worker that cannot work on this machine, however often it is started (EX_CONFIG of sysexits.h).
+EXIT_CANNOT_WORK = 78
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tensorgate-worker", description=__doc__)
+    parser.add_argument("--name", default="worker-0", help="as the log calls it")
+    parser.add_argument("--data_endpoint", required=True)
+    parser.add_argument("--control_endpoint", required=True)
+    parser.add_argument("--cancel_endpoint", required=True)
+    parser.add_argument("--epoch", type=int, required=True, help="the incarnation; frames of another are refused")
+    parser.add_argument("--parent_fd", type=int, required=True, help="end of file on it means that the gateway is gone")
+    parser.add_argument("--num_execution_threads", type=int, default=0, help="0: the cores granted to the process")
+    return parser.parse_args(argv)
+
+
+def watch_parent(parent_fd: int, endpoints: list[str]) -> None:
+    """Blocks until the gateway is gone, then ends this process at once, with its socket files."""
+    while os.read(parent_fd, 1):
+        logger.debug("a byte on the parent pipe means nothing")
+    for endpoint in endpoints:
+        path = endpoint.removeprefix("ipc://")
+        if os.path.exists(path):
+            os.unlink(path)
+    # The private run directory goes with its last socket; while others still have theirs in it, it stays for them.
+    try:
+        os.rmdir(os.path.dirname(endpoints[0].removeprefix("ipc://")))
+    except OSError as error:
+        logger.debug("the run directory stays: %s", error)
+    # No clean-up: nobody is left to hear of it, and a thread may be stuck inside TensorFlow.
+    os._exit(1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    endpoints = [arguments.data_endpoint, arguments.control_endpoint, arguments.cancel_endpoint]
+    threading.Thread(
+        target=watch_parent, args=(arguments.parent_fd, endpoints), name="parent-watch", daemon=True
+    ).start()
+    # TensorFlow's INFO lines (which CPU instructions it uses, …) drown what matters; set the variable to see them.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    try:
+        version = load_library()
+    except LibraryError as error:
+        logger.error("%s", error)
+        return EXIT_CANNOT_WORK
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    data_loop = DataLoop(
+        context,
+        arguments.data_endpoint,
+        arguments.cancel_endpoint,
+        arguments.epoch,
+        arguments.num_execution_threads or len(os.sched_getaffinity(0)),
+    )
+    commands = CommandServer(context, arguments.control_endpoint, arguments.epoch, version, data_loop)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        data_loop.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    # A terminal's Ctrl-C is for the gateway, which then stops its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    commands.start()
+    logger.info("%s is up: TensorFlow %s, %d execution threads", arguments.name, version, data_loop.num_execution_threads)
+    data_loop.run()
+    commands.stop()
+    for servable in data_loop.servables.take_all():
+        servable.session.close()
+    context.term()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

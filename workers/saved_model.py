@@ -1,0 +1,60 @@
+"""Opens one SavedModel version: checks its folder, loads the session, binds the signatures.
+
+Stands on the line of a model version, behind the worker's ``load`` command; runs on a loader thread and blocks there.
+
+Source: upstream's saved_model_bundle_factory and TensorFlow's cc/saved_model/loader (checks and texts).
+"""
+
+import os
+from collections.abc import Sequence
+
+from tensorgate._native.session import Session, SessionError
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+
+
+def open_saved_model(path: str, version: int, tags: Sequence[str], session_config: bytes) -> Session:
+    """Loads the SavedModel in folder ``path``; the caller closes the session.
+
+    ``session_config`` is a serialized tensorflow.ConfigProto, or empty. Raises ServingError with TensorFlow's own code
+    and text, or upstream's where the folder is no SavedModel.
+    """
+    _check_folder(path)
+    try:
+        session = Session(path, version, tags, session_config)
+    except SessionError as error:
+        raise ServingError(Code.of(error.code), error.message) from error
+    try:
+        signatures = SignatureDefMap.FromString(session.signature_def_map).signature_def
+        session.bind_signatures((name, _inputs(each), _outputs(each)) for name, each in signatures.items())
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _check_folder(path: str) -> None:
+    # A SessionBundle, the format before SavedModel, is told from a folder that is no model at all.
+    if os.path.exists(os.path.join(path, "export.meta")):
+        raise ServingError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
+    if not any(os.path.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
+        raise ServingError(
+            Code.NOT_FOUND,
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called"
+            f" `saved_model.pb`)\nSpecified file path: {path}",
+        )
+
+
+def _inputs(signature: SignatureDef) -> list[tuple[str, str, bytes | None]]:
+    # A sparse or composite input has no single tensor name: its empty name is then not found in the graph.
+    return [
+        (alias, info.name, signature.defaults[alias].SerializeToString() if alias in signature.defaults else None)
+        for alias, info in signature.inputs.items()
+    ]
+
+
+def _outputs(signature: SignatureDef) -> list[tuple[str, str]]:
+    return [(alias, info.name) for alias, info in signature.outputs.items()]
