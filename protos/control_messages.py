@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 
 # Name and type of every field a reader relies on; a list is of strings.
-REQUEST_FIELDS: Mapping[str, Mapping[str, type]] = {
+REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "hello": {},
     "load": {"handle": int, "name": str, "version": int, "path": str, "tags": list, "session_config": bytes},
     "unload": {"handle": int},
@@ -28,7 +28,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type]] = {
     "stop": {},
 }
 
-REPLY_FIELDS: Mapping[str, Mapping[str, type]] = {
+REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "hello": {"pid": int, "epoch": int, "wire_version": int, "tensorflow_version": str, "num_execution_threads": int},
     "load": {"signature_def_map": bytes, "load_us": int},
     "unload": {},
@@ -95,12 +95,12 @@ def _unpack_map(message: bytes) -> dict[str, Any]:
     return fields
 
 
-def _take(fields: dict[str, Any], name: str, wanted: type) -> Any:
+def _take(fields: dict[str, Any], name: str, wanted: type[Any]) -> Any:
     _check(fields, {name: wanted}, "a control message")
     return fields.pop(name)
 
 
-def _check(fields: Mapping[str, Any], wanted: Mapping[str, type], what: str) -> None:
+def _check(fields: Mapping[str, Any], wanted: Mapping[str, type[Any]], what: str) -> None:
     for name, kind in wanted.items():
         if name not in fields:
             raise ValueError(f"{what} lacks the field {name!r}")

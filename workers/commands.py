@@ -86,6 +86,9 @@ class CommandServer:
         self._mailbox.close()
         self._socket.close()
 
+    def _send(self, frames: list[bytes]) -> None:
+        self._socket.send_multipart(frames)
+
     def _take(self, frames: list[bytes]) -> None:
         peer, *rest = frames
         try:
@@ -100,7 +103,7 @@ class CommandServer:
                 reply = control_messages.pack_reply(request.id, outcome.code, outcome.message)
             else:
                 reply = control_messages.pack_reply(request.id, Code.OK, "", **outcome)
-            self._mailbox.post(lambda: self._socket.send_multipart([peer, reply]))
+            self._mailbox.post(lambda: self._send([peer, reply]))
 
         handler = self._handlers.get(request.command)
         if handler is None:

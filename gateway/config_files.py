@@ -1,0 +1,148 @@
+"""The model config file: a text-format ModelServerConfig, read, checked and turned into values.
+
+Stands on the model-version line between the flags and the source, which is given each model's base path and version
+policy. Reading blocks on the file system; everything else is pure and may run on any thread.
+
+Source: tensorflow_serving/model_servers/server_core.cc (the rules, their order and texts), util/proto_util.h (reading).
+"""
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from google.protobuf import text_format
+
+from tensorgate.gateway.sources.file_system_storage_path_source import (
+    AllVersions,
+    LatestVersions,
+    SpecificVersions,
+    VersionPolicy,
+)
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
+from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
+    FileSystemStoragePathSourceConfig,
+)
+
+# The one platform there is, as upstream's stock server has it.
+TENSORFLOW_PLATFORM = "tensorflow"
+
+_URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
+
+_FILE_ERROR_CODES = {
+    errno.ENOENT: Code.NOT_FOUND,
+    errno.ENOTDIR: Code.FAILED_PRECONDITION,
+    errno.EISDIR: Code.FAILED_PRECONDITION,
+    errno.EACCES: Code.PERMISSION_DENIED,
+    errno.EPERM: Code.PERMISSION_DENIED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model to serve. ``base_path`` is absolute or a URI and holds a folder for each version."""
+
+    name: str
+    base_path: str
+    version_policy: VersionPolicy
+    version_labels: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
+    """The text-format ModelServerConfig in the file ``path``; blocks.
+
+    Raises ServingError: INVALID_ARGUMENT with line and column where the text is no such message; the code of the file
+    system's error where the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        code = _FILE_ERROR_CODES.get(error.errno or 0, Code.UNKNOWN)
+        raise ServingError(code, f"{path}; {os.strerror(error.errno or 0)}") from error
+    config = config_pb2.ModelServerConfig()
+    try:
+        text_format.Parse(text.decode(), config)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
+    return config
+
+
+def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
+    """The configuration that ``--model_name`` and ``--model_base_path`` stand for."""
+    config = config_pb2.ModelServerConfig()
+    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW_PLATFORM)
+    return config
+
+
+def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
+    """The models that ``config`` lists, in its order; none where it lists none.
+
+    Raises ServingError INVALID_ARGUMENT for what upstream refuses: a name listed twice, a relative base path, a
+    platform that is missing, set twice or not ours, request logging; and for a custom configuration.
+    """
+    if config.WhichOneof("config") == "custom_model_config":
+        raise _invalid("custom_model_config is not supported; use model_config_list")
+    configs = config.model_config_list.config
+    names: set[str] = set()
+    for model in configs:
+        if model.name in names:
+            raise _invalid(f"Illegal to list model {model.name} multiple times in config list")
+        names.add(model.name)
+    for model in configs:
+        if not (model.base_path.startswith("/") or _URI.match(model.base_path)):
+            raise _invalid(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+    for model in configs:
+        _check_platform(model)
+    for model in configs:
+        if model.HasField("logging_config"):
+            # Upstream's stock server loads the models first and fails then, with this text.
+            raise _invalid("No request-logger-creator provided.")
+    return tuple(
+        ModelConfig(
+            name=model.name,
+            base_path=model.base_path,
+            version_policy=_version_policy(model.model_version_policy),
+            version_labels=MappingProxyType(dict(model.version_labels)),
+        )
+        for model in configs
+    )
+
+
+def _check_platform(model: config_pb2.ModelConfig) -> None:
+    # model_type is deprecated, and still what old configuration files say.
+    if model.model_type != config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if model.model_platform:
+            raise _invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
+            )
+        if model.model_type != config_pb2.TENSORFLOW:
+            raise _invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+        return
+    if not model.model_platform:
+        raise _invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {model.name}"
+        )
+    if model.model_platform != TENSORFLOW_PLATFORM:
+        raise _invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+
+
+def _version_policy(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return AllVersions()
+    if choice == "specific":
+        return SpecificVersions(tuple(policy.specific.versions))
+    # Unset, and zero, both mean the one newest version.
+    return LatestVersions(max(policy.latest.num_versions, 1))
+
+
+def _invalid(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)

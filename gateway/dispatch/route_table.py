@@ -1,0 +1,238 @@
+"""The route table: which versions a request can reach, and who is using them.
+
+Second stage of a request's line: model_spec → route → dispatcher. It is also the end of a version's line, where the
+manager publishes and withdraws. The edge loop's thread changes it; any thread resolves.
+
+A reader sees an immutable snapshot, so it needs no lock to look up. What it then needs is that the version it found
+stays loaded: a pin, counted under the version's own lock, which is held for a few instructions only. Withdrawing first
+replaces the snapshot and then closes the version, so a reader that finds it closed looks into the new snapshot, where
+it is gone; it cannot come round a second time for the same version.
+
+Source: tensorflow_serving/core/basic_manager.cc (ServingMap), model_servers/server_core.cc
+(ServableRequestFromModelSpec).
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tensorgate.gateway.core.model_spec import ModelSpec
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.dispatch.worker import Replica
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+
+class Hosting(Protocol):
+    """Where a published version is loaded right now; its loader tells."""
+
+    @property
+    def signature_def_map(self) -> bytes:
+        """A serialized tensorflow.serving.SignatureDefMap; the same for as long as the version is published."""
+        ...
+
+    @property
+    def replicas(self) -> Sequence[Replica]:
+        """The loaded copies; empty while its worker is being respawned. Read on the edge loop only."""
+        ...
+
+
+class RoutedVersion:
+    """A published version and the number of pins on it. Thread-safe."""
+
+    __slots__ = ("_closed", "_lock", "_num_pins", "_on_drained", "_signatures", "hosting", "servable_id")
+
+    def __init__(self, servable_id: ServableId, hosting: Hosting) -> None:
+        self.servable_id = servable_id
+        self.hosting = hosting
+        self._lock = threading.Lock()
+        self._num_pins = 0
+        self._closed = False
+        self._on_drained: Callable[[], None] | None = None
+        self._signatures: SignatureDefMap | None = None
+
+    @property
+    def num_pins(self) -> int:
+        return self._num_pins
+
+    def try_pin(self) -> bool:
+        """Counts one more user; False when the version has been withdrawn."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._num_pins += 1
+            return True
+
+    def unpin(self) -> None:
+        """Counts one user less; the last one of a withdrawn version reports it drained, on its own thread."""
+        with self._lock:
+            self._num_pins -= 1
+            if self._num_pins > 0 or self._on_drained is None:
+                return
+            on_drained = self._on_drained
+            self._on_drained = None
+        on_drained()
+
+    def close(self, on_drained: Callable[[], None]) -> None:
+        """No further pins; ``on_drained`` is called once, from whatever thread, when none is left (perhaps now)."""
+        with self._lock:
+            self._closed = True
+            if self._num_pins > 0:
+                self._on_drained = on_drained
+                return
+        on_drained()
+
+    @property
+    def signatures(self) -> SignatureDefMap:
+        """The signatures, parsed by the first who asks; shared by all, not to be modified."""
+        with self._lock:
+            if self._signatures is None:
+                self._signatures = SignatureDefMap.FromString(self.hosting.signature_def_map)
+            return self._signatures
+
+
+class Pin:
+    """One request's hold on one version: it stays loaded until the pin ends.
+
+    Submitting the pin hands it to the dispatcher, which ends it with the worker's final reply or the worker's death.
+    A pin that is never submitted must be released. Not thread-safe: it belongs to one request.
+    """
+
+    __slots__ = ("_version",)
+
+    def __init__(self, version: RoutedVersion) -> None:
+        """Takes over one count of ``try_pin``."""
+        self._version: RoutedVersion | None = version
+
+    def _held(self) -> RoutedVersion:
+        if self._version is None:
+            raise RuntimeError("the pin was submitted or released before")
+        return self._version
+
+    @property
+    def servable_id(self) -> ServableId:
+        return self._held().servable_id
+
+    @property
+    def signature_def_map(self) -> bytes:
+        """The version's signatures as a serialized tensorflow.serving.SignatureDefMap."""
+        return self._held().hosting.signature_def_map
+
+    @property
+    def signatures(self) -> SignatureDefMap:
+        """The same, parsed once per version and shared: not to be modified."""
+        return self._held().signatures
+
+    def release(self) -> None:
+        """Ends a pin that was never submitted. Raises RuntimeError if it was, or was released before."""
+        self.take().unpin()
+
+    def take(self) -> RoutedVersion:
+        """For the dispatcher: the version, whose ``unpin`` the caller owes from now on."""
+        version = self._held()
+        self._version = None
+        return version
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of the table; nothing in it changes after it has been made.
+
+    ``versions``: model name to its published versions, largest first. ``labels``: model name to label to version.
+    """
+
+    versions: Mapping[str, Mapping[int, RoutedVersion]]
+    labels: Mapping[str, Mapping[str, int]]
+
+
+class RouteTable:
+    """Name and version, label or "latest" to a pinned version; latest is the largest version that is published.
+
+    ``publish``, ``withdraw`` and ``set_labels`` are for the edge loop's thread. ``resolve`` and ``snapshot`` are for
+    any thread and never wait for anything longer than another thread's few instructions.
+    """
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot({}, {})
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def publish(self, servable_id: ServableId, hosting: Hosting) -> None:
+        """Makes a version reachable. When this returns, every later ``resolve`` sees it.
+
+        Raises ValueError if it is published already.
+        """
+        old = self._snapshot.versions.get(servable_id.name, {})
+        if servable_id.version in old:
+            raise ValueError(f"{servable_id} is published already")
+        added = {**old, servable_id.version: RoutedVersion(servable_id, hosting)}
+        self._replace(servable_id.name, {version: added[version] for version in sorted(added, reverse=True)})
+
+    async def withdraw(self, servable_id: ServableId) -> None:
+        """Makes a version unreachable at once, and returns when its last pin has ended.
+
+        Waits for as long as its requests take; they have deadlines of their own, and end with their worker. Raises
+        ValueError if it is not published. If the waiting task is cancelled the version stays withdrawn.
+        """
+        old = self._snapshot.versions.get(servable_id.name, {})
+        if servable_id.version not in old:
+            raise ValueError(f"{servable_id} is not published")
+        self._replace(
+            servable_id.name, {version: each for version, each in old.items() if version != servable_id.version}
+        )
+        loop = asyncio.get_running_loop()
+        drained = asyncio.Event()
+
+        def report_drained() -> None:
+            # On whatever thread the last pin ends.
+            loop.call_soon_threadsafe(drained.set)
+
+        old[servable_id.version].close(report_drained)
+        await drained.wait()
+
+    def set_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Replaces the whole map of model name to label to version; nothing is checked here."""
+        self._snapshot = Snapshot(self._snapshot.versions, {name: dict(versions) for name, versions in labels.items()})
+
+    def resolve(self, model_spec: ModelSpec) -> Pin:
+        """The version that ``model_spec`` asks for, pinned.
+
+        Raises ServingError: INVALID_ARGUMENT for an empty name or an unknown label, NOT_FOUND for a version (or any
+        version of that name) that is not published. Never blocks.
+        """
+        if not model_spec.name:
+            raise ServingError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        while True:
+            version = self._look_up(model_spec)
+            if version.try_pin():
+                return Pin(version)
+            # Withdrawn since the snapshot was read; the present one no longer has it.
+
+    def _look_up(self, model_spec: ModelSpec) -> RoutedVersion:
+        snapshot = self._snapshot
+        name = model_spec.name
+        wanted = model_spec.version
+        if model_spec.version_label is not None:
+            wanted = snapshot.labels.get(name, {}).get(model_spec.version_label)
+            if wanted is None:
+                raise ServingError(
+                    Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {model_spec.version_label}"
+                )
+        versions = snapshot.versions.get(name)
+        if wanted is None:
+            if versions is None:
+                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
+            return next(iter(versions.values()))
+        version = None if versions is None else versions.get(wanted)
+        if version is None:
+            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Specific({name}, {wanted})")
+        return version
+
+    def _replace(self, name: str, versions: Mapping[int, RoutedVersion]) -> None:
+        # A name without versions leaves the table, so that "latest" of a present name always exists.
+        others = {each: routes for each, routes in self._snapshot.versions.items() if each != name}
+        self._snapshot = Snapshot({**others, name: versions} if versions else others, self._snapshot.labels)

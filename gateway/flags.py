@@ -1,0 +1,256 @@
+"""The table of the model server's command-line flags: all of upstream's, then ours.
+
+Stands at the head of the model-version line; flag_parser reads a command line by it, ServerOptions is built from the
+outcome. Constant data, read by any thread.
+
+Source: names, types and defaults from tensorflow_serving/model_servers/main.cc. The help texts are ours.
+"""
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+
+FlagValue = bool | int | float | str
+
+
+class FlagType(str, Enum):
+    """The type of a flag, under the name that upstream's usage prints."""
+
+    BOOL = "bool"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT = "float"
+    STRING = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class PerCpu:
+    """A default that follows the machine: so many for each CPU this process may run on."""
+
+    times: int
+
+    def value(self) -> int:
+        return self.times * len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag. ``not_acting`` says why it is accepted but changes nothing yet; empty for one that acts."""
+
+    name: str
+    type: FlagType
+    default: FlagValue | PerCpu
+    help: str
+    not_acting: str = ""
+
+    def default_value(self) -> FlagValue:
+        return self.default.value() if isinstance(self.default, PerCpu) else self.default
+
+
+_BOOL, _INT32, _INT64, _FLOAT, _STRING = FlagType
+
+# Reasons that several flags share.
+_NO_BATCHING = "requests are not merged into batches yet"
+_NO_TFLITE = "TensorFlow Lite models are not served yet"
+_NO_XLA = "TensorFlow's own defaults for XLA hold"
+_NO_SESSION_SETTINGS = "session settings other than the parallelism flags are not passed on yet"
+
+UPSTREAM_FLAGS = (
+    Flag("port", _INT32, 8500, "TCP port of the gRPC API, on all IPv4 addresses; 0 opens none."),
+    Flag("grpc_socket_path", _STRING, "", "Path of a UNIX socket on which the gRPC API listens as well."),
+    Flag("rest_api_port", _INT32, 0, "TCP port of the HTTP/REST API; 0 opens none. Must differ from --port."),
+    Flag(
+        "rest_api_num_threads",
+        _INT32,
+        PerCpu(4),
+        "Threads that answer HTTP/REST requests.",
+        "one event loop answers HTTP/REST requests",
+    ),
+    Flag("rest_api_timeout_in_ms", _INT32, 30000, "Milliseconds a REST request's run may take; 0 or less: no limit."),
+    Flag("rest_api_enable_cors_support", _BOOL, False, "Answer browsers of other origins (CORS headers)."),
+    Flag("enable_batching", _BOOL, False, "Merge requests into batches.", _NO_BATCHING),
+    Flag(
+        "allow_version_labels_for_unavailable_models",
+        _BOOL,
+        False,
+        "Let a new version label point at a version that is not available yet.",
+        "version labels are not assigned yet",
+    ),
+    Flag(
+        "batching_parameters_file",
+        _STRING,
+        "",
+        "Text-format BatchingParameters; needs --enable_batching.",
+        _NO_BATCHING,
+    ),
+    Flag(
+        "enable_per_model_batching_parameters",
+        _BOOL,
+        False,
+        "Look for batching_params.pbtxt in each version's folder; needs --enable_batching.",
+        _NO_BATCHING,
+    ),
+    Flag(
+        "model_config_file",
+        _STRING,
+        "",
+        "Text-format ModelServerConfig: the models to serve. --model_name and --model_base_path are then ignored.",
+    ),
+    Flag(
+        "model_config_file_poll_wait_seconds",
+        _INT32,
+        0,
+        "Seconds between two readings of --model_config_file; 0 or less: read once.",
+        "the model config file is read once, at start",
+    ),
+    Flag("model_name", _STRING, "default", "Name of the one model to serve (without --model_config_file)."),
+    Flag(
+        "model_base_path",
+        _STRING,
+        "",
+        "Absolute path of the folder that holds the model's versions, each in a folder named by its number.",
+    ),
+    Flag("num_load_threads", _INT32, 0, "Versions loaded at a time once the first ones are up; 0 means one."),
+    Flag("num_unload_threads", _INT32, 0, "Versions unloaded at a time; 0 means one."),
+    Flag("max_num_load_retries", _INT32, 5, "Further attempts after a version failed to load."),
+    Flag("load_retry_interval_micros", _INT64, 60_000_000, "Microseconds between two attempts to load a version."),
+    Flag(
+        "file_system_poll_wait_seconds",
+        _INT32,
+        1,
+        "Seconds between two looks for new versions; 0: look once, at start; negative: never look.",
+    ),
+    Flag(
+        "flush_filesystem_caches",
+        _BOOL,
+        True,
+        "Drop file-system caches after loading.",
+        "file-system caches are left to the operating system",
+    ),
+    Flag(
+        "tensorflow_session_parallelism",
+        _INT64,
+        0,
+        "Threads within one op and across ops of a session, both; 0: TensorFlow chooses.",
+    ),
+    Flag(
+        "tensorflow_session_config_file",
+        _STRING,
+        "",
+        "Text-format ConfigProto to start each session with.",
+        _NO_SESSION_SETTINGS,
+    ),
+    Flag("tensorflow_intra_op_parallelism", _INT64, 0, "Threads within one op; 0: TensorFlow chooses."),
+    Flag("tensorflow_inter_op_parallelism", _INT64, 0, "Threads across the ops of a run; 0: TensorFlow chooses."),
+    Flag(
+        "use_alts_credentials",
+        _BOOL,
+        False,
+        "Secure the gRPC API with ALTS.",
+        "ALTS works on Google Cloud only and is not built in",
+    ),
+    Flag("ssl_config_file", _STRING, "", "Text-format SSLConfig for the gRPC API.", "the gRPC API has no TLS yet"),
+    Flag(
+        "platform_config_file",
+        _STRING,
+        "",
+        "Text-format PlatformConfigMap in place of the built-in one.",
+        "the built-in tensorflow platform is the only one",
+    ),
+    Flag(
+        "per_process_gpu_memory_fraction",
+        _FLOAT,
+        0.0,
+        "Share of a GPU's memory that a worker may take; 0: TensorFlow decides.",
+        _NO_SESSION_SETTINGS,
+    ),
+    Flag("saved_model_tags", _STRING, "serve", "Comma-separated tags of the MetaGraph to load."),
+    Flag(
+        "grpc_channel_arguments",
+        _STRING,
+        "",
+        "Comma-separated key=value arguments for the gRPC server (for instance grpc.max_connection_age_ms=2000).",
+    ),
+    Flag(
+        "grpc_max_threads",
+        _INT32,
+        PerCpu(4),
+        "Threads the gRPC server may use.",
+        "the gRPC edge is not bound to a number of threads",
+    ),
+    Flag("enable_model_warmup", _BOOL, True, "Replay a version's warm-up requests.", "warm-up is not built yet"),
+    Flag(
+        "num_request_iterations_for_warmup",
+        _INT32,
+        0,
+        "Times each warm-up request is replayed; 0 means once.",
+        "warm-up is not built yet",
+    ),
+    Flag("version", _BOOL, False, "Print the versions of the server and of TensorFlow, and exit."),
+    Flag(
+        "monitoring_config_file",
+        _STRING,
+        "",
+        "Text-format MonitoringConfig.",
+        "metrics are not exported yet",
+    ),
+    Flag(
+        "remove_unused_fields_from_bundle_metagraph",
+        _BOOL,
+        True,
+        "Keep nothing of a MetaGraph but its signatures.",
+        "workers never keep more of it",
+    ),
+    Flag("prefer_tflite_model", _BOOL, False, "Serve model.tflite where a version has one.", _NO_TFLITE),
+    Flag("num_tflite_pools", _INT32, PerCpu(1), "Pools of TensorFlow Lite interpreters.", _NO_TFLITE),
+    Flag("num_tflite_interpreters_per_pool", _INT32, 1, "TensorFlow Lite interpreters in a pool.", _NO_TFLITE),
+    Flag(
+        "enable_signature_method_name_check",
+        _BOOL,
+        False,
+        "Refuse a signature whose method name is not that of the API called.",
+        "method names are not checked yet",
+    ),
+    Flag("xla_cpu_compilation_enabled", _BOOL, False, "Let XLA compile for the CPU.", _NO_XLA),
+    Flag("xla_gpu_compilation_enabled", _BOOL, False, "Let XLA compile for the GPU.", _NO_XLA),
+    Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService.", "the profiler service is not built"),
+    Flag(
+        "thread_pool_factory_config_file",
+        _STRING,
+        "",
+        "Text-format ThreadPoolFactoryConfig.",
+        "there are no thread pool factories",
+    ),
+    Flag("mixed_precision", _STRING, "", "bfloat16: let TensorFlow compute in bfloat16.", _NO_SESSION_SETTINGS),
+    Flag("skip_initialize_tpu", _BOOL, False, "Leave TPUs uninitialized.", "TPUs are not supported"),
+    Flag(
+        "enable_grpc_healthcheck_service",
+        _BOOL,
+        False,
+        "Offer the gRPC health service.",
+        "the gRPC health service is not built yet",
+    ),
+    Flag(
+        "enable_serialization_as_tensor_content",
+        _BOOL,
+        False,
+        "Put Predict's outputs into tensor_content.",
+        "outputs are sent in typed fields",
+    ),
+)
+
+OWN_FLAGS = (
+    Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
+    Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
+    Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),
+    Flag("worker_heartbeat_timeout_s", _FLOAT, 30.0, "Seconds of silence after which a worker is replaced."),
+    Flag("log_level", _STRING, "info", "Least severity that is logged: debug, info, warning or error."),
+    Flag(
+        "run_dir",
+        _STRING,
+        "",
+        "Private folder for the sockets to workers; empty: a fresh one under $XDG_RUNTIME_DIR or /tmp.",
+    ),
+)
+
+FLAGS = UPSTREAM_FLAGS + OWN_FLAGS

@@ -1,0 +1,229 @@
+"""ServerOptions: everything the server is told at start, checked, in the units that the code works in.
+
+Stands on the model-version line between the flags and the composition root, which passes its fields on. Built once on
+the main thread, immutable after that, read by any thread.
+
+Source: tensorflow_serving/model_servers/server.cc (the checks, their order and texts) and server_core.cc.
+"""
+
+import math
+import shlex
+import sys
+from dataclasses import dataclass
+
+from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
+from tensorgate.gateway.flag_parser import ParsedFlags
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+# How a worker is started unless --worker_command says otherwise.
+BUILT_IN_WORKER_COMMAND = (sys.executable, "-m", "tensorgate.workers.main")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What the server is told. Names are upstream's where it has one; a unit stands in the name of what has one."""
+
+    models: tuple[ModelConfig, ...]
+    """The models to serve, names unique; empty where a config file names none."""
+
+    grpc_port: int
+    """0: no TCP listener; there is a socket path then."""
+    grpc_socket_path: str
+    """Empty: no UNIX socket."""
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...]
+
+    rest_api_port: int
+    """As given; whether REST is served is ``serves_rest``."""
+    rest_api_timeout_s: float | None
+    """Bound of one REST request's run; None: none."""
+    rest_api_enable_cors_support: bool
+
+    num_load_threads: int
+    """Loads at a time after the initial ones, at least 1."""
+    num_unload_threads: int
+    """Unloads at a time, at least 1."""
+    max_num_load_retries: int
+    """Attempts after the first one failed, at least 0."""
+    load_retry_interval_s: float
+    """Wait between two attempts, at least 0."""
+    file_system_poll_wait_s: float
+    """0: look once; negative: never look."""
+
+    saved_model_tags: tuple[str, ...]
+    session_config: bytes
+    """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
+
+    worker_command: tuple[str, ...]
+    """Program and first arguments of a worker; never empty."""
+    num_execution_threads: int
+    """0: one for each core granted to the worker."""
+    worker_heartbeat_timeout_s: float
+    drain_timeout_s: float
+    log_level: str
+    """One of ``LOG_LEVELS``."""
+    run_dir: str
+    """Folder for the workers' sockets; empty: the server makes a private one."""
+
+    @property
+    def serves_rest(self) -> bool:
+        """Whether REST gets a listener: not on port 0, and not where its port is gRPC's (upstream goes on without)."""
+        return self.rest_api_port not in (0, self.grpc_port)
+
+    @property
+    def rest_port_is_grpc_port(self) -> bool:
+        """Whether REST goes without a listener because its port is gRPC's: to be logged as an error."""
+        return self.rest_api_port != 0 and self.rest_api_port == self.grpc_port
+
+
+def from_flags(parsed: ParsedFlags) -> ServerOptions:
+    """Checks what ``parsed`` says and converts it; reads the file of ``--model_config_file``, so it may block.
+
+    Upstream's checks come first, in its order and words. Raises ServingError: INVALID_ARGUMENT for flags that
+    contradict each other or say what cannot be, UNIMPLEMENTED for encryption, the file's own code where it cannot be
+    read.
+    """
+    _check_listeners_and_paths(parsed)
+    config_file = parsed.get_string("model_config_file")
+    model_server_config = (
+        read_model_server_config(config_file)
+        if config_file
+        else single_model(parsed.get_string("model_name"), parsed.get_string("model_base_path"))
+    )
+    _check_batching(parsed)
+    session_config = _session_config(parsed)
+    models = models_of(model_server_config)
+    retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
+    rest_api_timeout_in_ms = parsed.get_int("rest_api_timeout_in_ms")
+    return ServerOptions(
+        models=models,
+        grpc_port=_port(parsed, "port"),
+        grpc_socket_path=parsed.get_string("grpc_socket_path"),
+        grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
+        rest_api_port=_port(parsed, "rest_api_port"),
+        rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
+        rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
+        num_load_threads=max(parsed.get_int("num_load_threads"), 1),
+        num_unload_threads=max(parsed.get_int("num_unload_threads"), 1),
+        max_num_load_retries=max(parsed.get_int("max_num_load_retries"), 0),
+        load_retry_interval_s=max(retry_interval_s, 0.0),
+        file_system_poll_wait_s=float(parsed.get_int("file_system_poll_wait_seconds")),
+        saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
+        session_config=session_config,
+        worker_command=_worker_command(parsed.get_string("worker_command")),
+        num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
+        worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
+        drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
+        log_level=_log_level(parsed.get_string("log_level")),
+        run_dir=parsed.get_string("run_dir"),
+    )
+
+
+def parse_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Splits ``key=value,key=value``; a value that is an int32 becomes one.
+
+    Raises ServingError INVALID_ARGUMENT for a part without ``=`` (upstream's process ends on it).
+    """
+    arguments: list[tuple[str, int | str]] = []
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not (key and equals):
+            raise _invalid(f"--grpc_channel_arguments takes key=value pairs separated by commas; got {part!r}")
+        arguments.append((key, _int32_or_text(value)))
+    return tuple(arguments)
+
+
+def _int32_or_text(text: str) -> int | str:
+    digits = text.strip().removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        return text
+    number = int(text)
+    return number if -(1 << 31) <= number < 1 << 31 else text
+
+
+def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
+    if parsed.get_int("port") == 0 and not parsed.get_string("grpc_socket_path"):
+        raise _invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
+    if parsed.get_bool("use_alts_credentials") and parsed.get_string("ssl_config_file"):
+        raise _invalid("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    # Every other flag that does not act is only named in the log; these two would leave traffic readable that the
+    # operator wants encrypted.
+    if parsed.get_bool("use_alts_credentials") or parsed.get_string("ssl_config_file"):
+        raise ServingError(
+            Code.UNIMPLEMENTED,
+            "--ssl_config_file and --use_alts_credentials ask for encryption, which this version does not have; "
+            "without them it serves in the clear",
+        )
+    if not (parsed.get_string("model_base_path") or parsed.get_string("model_config_file")):
+        raise _invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+
+
+def _check_batching(parsed: ParsedFlags) -> None:
+    if parsed.get_string("batching_parameters_file") and not parsed.get_bool("enable_batching"):
+        raise _invalid(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+
+
+def _session_config(parsed: ParsedFlags) -> bytes:
+    """The session settings that the parallelism flags ask for; empty where they ask for none."""
+    names = ("tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism")
+    for name in names:
+        if not -(1 << 31) <= parsed.get_int(name) < 1 << 31:
+            raise _invalid(f"--{name} is beyond what a session takes (32 bits): {parsed.get_int(name)}")
+    both, intra_op, inter_op = (parsed.get_int(name) for name in names)
+    if both > 0 and intra_op > 0 and inter_op > 0:
+        raise _invalid(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
+    # One of the specific flags is enough for both of them to win over the common one, whose value is then unused.
+    if intra_op <= 0 and inter_op <= 0:
+        intra_op = inter_op = both
+    return ConfigProto(intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op).SerializeToString(
+        deterministic=True
+    )
+
+
+def _worker_command(text: str) -> tuple[str, ...]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise _invalid(f"--worker_command cannot be split as a shell would ({error}): {text}") from error
+    return tuple(words) or BUILT_IN_WORKER_COMMAND
+
+
+def _port(parsed: ParsedFlags, name: str) -> int:
+    port = parsed.get_int(name)
+    if not 0 <= port <= 65535:
+        raise _invalid(f"--{name} must be a TCP port, 0 to 65535; got {port}")
+    return port
+
+
+def _at_least_zero(parsed: ParsedFlags, name: str) -> int:
+    value = parsed.get_int(name)
+    if value < 0:
+        raise _invalid(f"--{name} must not be negative; got {value}")
+    return value
+
+
+def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
+    value = parsed.get_float(name)
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
+        raise _invalid(
+            f"--{name} must be a number of seconds, {'0 or more' if zero_allowed else 'above 0'}; got {value}"
+        )
+    return value
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise _invalid(f"--log_level must be one of {', '.join(LOG_LEVELS)}; got {text!r}")
+    return text.lower()
+
+
+def _invalid(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)

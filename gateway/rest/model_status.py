@@ -1,0 +1,50 @@
+"""Writes the state of a model's versions as GetModelStatus shows it over REST.
+
+All of a status request on the REST line except for its URL; pure apart from reading the monitor, any thread.
+Source: TensorFlow Serving's servables/tensorflow/get_model_status_impl.cc; laid out as protobuf's JSON writer does.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from tensorgate.gateway.core.servable_state import ServableState
+from tensorgate.gateway.rest.url_grammar import ModelAddress
+from tensorgate.protos.status_codes import Code, ServingError
+
+
+class StateMonitor(Protocol):
+    """The part of ServableStateMonitor that a status request reads."""
+
+    def versions(self, name: str) -> Sequence[ServableState]:
+        """All known versions of a model, largest first, those that have ended included; empty if there are none."""
+        ...
+
+
+def model_status_json(monitor: StateMonitor, model: ModelAddress) -> bytes:
+    """The JSON of one version or of all, largest first. A version label is ignored, as it is over gRPC.
+
+    Raises ServingError(NOT_FOUND) if there is nothing to show.
+    """
+    states = monitor.versions(model.name)
+    if model.version is not None:
+        states = [state for state in states if state.id.version == model.version]
+        if not states:
+            text = f"Could not find version {model.version} of model {model.name}"
+            raise ServingError(Code.NOT_FOUND, text)
+    if not states:
+        raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {model.name}")
+    document = {"model_version_status": [_version_status(state) for state in states]}
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogateescape")
+
+
+def _version_status(state: ServableState) -> dict[str, object]:
+    error = state.error
+    return {
+        "version": str(state.id.version),  # a string, as protobuf's JSON has every 64-bit integer
+        "state": state.state.name,
+        "status": {
+            "error_code": Code.OK.name if error is None else error.code.name,
+            "error_message": "" if error is None else error.message,
+        },
+    }

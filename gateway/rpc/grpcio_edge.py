@@ -1,0 +1,187 @@
+"""The gRPC edge on grpcio's asyncio server.
+
+First stage of a request's line: clients → edge → model_spec → route → dispatcher. Owned by the edge loop's thread. Its
+handlers are generic and get raw bytes, so no message is parsed or built here, and a request costs no task but grpcio's.
+
+Source: the services of tensorflow_serving/apis; server options of tensorflow_serving/model_servers/server.cc.
+"""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from tensorgate.gateway.core.clock import Clock
+from tensorgate.gateway.dispatch.call import NO_METADATA, Method, RequestMetadata
+from tensorgate.gateway.rpc.model_service import ModelService
+from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.status_codes import GRPC_STATUS_CODES, truncated_message
+from tensorgate.protos.status_codes import Code, ServingError
+
+logger = logging.getLogger("tensorgate.grpc")
+
+INT32_MAX = 2**31 - 1
+
+Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """Where and how the edge listens.
+
+    ``port`` None: no TCP; 0: a free one, see GrpcioEdge.port. ``socket_path``: a further listener on a unix socket, or
+    empty. ``channel_arguments`` come last and win, e.g. ``("grpc.max_connection_age_ms", 2000)``.
+    """
+
+    port: int | None = 8500
+    host: str = "0.0.0.0"  # noqa: S104 - as upstream
+    socket_path: str = ""
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    max_receive_message_bytes: int = INT32_MAX
+
+
+class GrpcioEdge:
+    """Listens from ``start`` to ``stop``. ``extra_handlers`` (grpc.GenericRpcHandler) serve further services."""
+
+    def __init__(
+        self,
+        options: GrpcOptions,
+        prediction_service: PredictionService,
+        model_service: ModelService,
+        clock: Clock,
+        extra_handlers: Sequence[Any] = (),
+    ) -> None:
+        self._options = options
+        self._prediction_service = prediction_service
+        self._model_service = model_service
+        self._clock = clock
+        self._extra_handlers = tuple(extra_handlers)
+        self._server: Any = None
+        self._port: int | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port it listens on; None before ``start``, or without TCP."""
+        return self._port
+
+    async def start(self) -> None:
+        """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
+        server = grpc.aio.server(options=self._channel_arguments())
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "tensorflow.serving.PredictionService",
+                    {"Predict": grpc.unary_unary_rpc_method_handler(self._prediction_handler(Method.PREDICT))},
+                ),
+                grpc.method_handlers_generic_handler(
+                    "tensorflow.serving.ModelService",
+                    {"GetModelStatus": grpc.unary_unary_rpc_method_handler(self._get_model_status)},
+                ),
+                *self._extra_handlers,
+                _UnknownMethods(),
+            )
+        )
+        options = self._options
+        if options.port is not None:
+            self._port = _bind(server, f"{options.host}:{options.port}")
+        if options.socket_path:
+            _bind(server, f"unix:{options.socket_path}")
+        await server.start()
+        self._server = server
+        if self._port is not None:
+            logger.info("gRPC listens on %s:%d", options.host, self._port)
+        if options.socket_path:
+            logger.info("gRPC listens on unix:%s", options.socket_path)
+
+    async def stop(self, grace_s: float) -> None:
+        """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds.
+
+        Idempotent; nothing on an edge that never started.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return
+        await server.stop(grace_s)
+        if self._options.socket_path:
+            _remove_socket(self._options.socket_path)
+
+    def _channel_arguments(self) -> list[tuple[str, int | str]]:
+        merged: dict[str, int | str] = {
+            "grpc.max_receive_message_length": self._options.max_receive_message_bytes,
+            "grpc.max_send_message_length": -1,
+            # Two servers on one port would each get some of the connections; the second one is to fail instead.
+            "grpc.so_reuseport": 0,
+        }
+        merged.update(self._options.channel_arguments)
+        return list(merged.items())
+
+    def _prediction_handler(self, method: Method) -> Handler:
+        run = self._prediction_service.run
+        clock = self._clock
+
+        async def handle(request: bytes, context: Any) -> bytes:
+            remaining_s = context.time_remaining()
+            deadline_s = None if remaining_s is None else clock.monotonic_s() + remaining_s
+            try:
+                return await run(method, request, _read_metadata(context), deadline_s)
+            except ServingError as error:
+                await _abort(context, error)
+
+        return handle
+
+    async def _get_model_status(self, request: bytes, context: Any) -> bytes:
+        try:
+            return self._model_service.get_model_status(request)
+        except ServingError as error:
+            await _abort(context, error)
+
+
+class _UnknownMethods:
+    """A grpc.GenericRpcHandler for whatever nobody else serves: UNIMPLEMENTED without a text, as upstream."""
+
+    def __init__(self) -> None:
+        # A streaming handler is called before any message has come, and so fits calls of every kind.
+        self._handler = grpc.stream_stream_rpc_method_handler(_refuse_unknown_method)
+
+    def service(self, _call_details: Any) -> Any:
+        return self._handler
+
+
+async def _refuse_unknown_method(_requests: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+def _read_metadata(context: Any) -> RequestMetadata:
+    for key, value in context.invocation_metadata():
+        if key == "traceparent":
+            return RequestMetadata(traceparent=value if isinstance(value, bytes) else value.encode("ascii", "replace"))
+    return NO_METADATA
+
+
+async def _abort(context: Any, error: ServingError) -> NoReturn:
+    """Ends the RPC with the error's status, by raising grpcio's own AbortError."""
+    await context.abort(GRPC_STATUS_CODES[error.code], truncated_message(error.message))
+    raise error  # abort has raised
+
+
+def _bind(server: Any, address: str) -> int:
+    try:
+        port = int(server.add_insecure_port(address))
+    except RuntimeError as error:
+        raise ServingError(Code.UNAVAILABLE, _bind_text(address)) from error
+    if port == 0:
+        raise ServingError(Code.UNAVAILABLE, _bind_text(address))
+    return port
+
+
+def _remove_socket(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+def _bind_text(address: str) -> str:
+    return f"gRPC cannot listen on {address}: it is in use or not permitted; choose another port or socket path."

@@ -1,0 +1,52 @@
+"""tensorflow.serving.PredictionService over raw message bytes.
+
+First stage of a request's line: edge → model_spec → route → dispatcher. Called by the grpcio edge on the edge loop.
+Only the model_spec is read; the rest of a request passes through as the bytes that the client sent.
+
+Source: tensorflow_serving/model_servers/prediction_service_impl.cc.
+"""
+
+import asyncio
+
+from tensorgate._native.proto_scan import ScanError, scan_model_spec
+from tensorgate.gateway.core.model_spec import ModelSpec
+from tensorgate.gateway.dispatch.call import Method, RequestMetadata
+from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.protos.status_codes import Code, ServingError
+
+
+class PredictionService:
+    """Answers serialized requests with serialized responses; raises ServingError with upstream's texts."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def run(self, method: Method, request: bytes, metadata: RequestMetadata, deadline_s: float | None) -> bytes:
+        """Runs one request whose field 1 is its model_spec; ``deadline_s`` is in seconds of time.monotonic().
+
+        When the calling task is cancelled the request is cancelled with it.
+        """
+        pin = self._dispatcher.resolve(read_model_spec(request))
+        call = self._dispatcher.submit(pin, method, request, metadata, deadline_s)
+        try:
+            payload = (await call).payload
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        # grpcio takes nothing but bytes.
+        return payload if isinstance(payload, bytes) else bytes(payload)
+
+
+def read_model_spec(request: bytes) -> ModelSpec:
+    """The model_spec in field 1 of a serialized request.
+
+    Raises ServingError: INTERNAL with an empty message for bytes that are no message, as gRPC's own deserializer
+    answers, and INVALID_ARGUMENT when there is no model_spec.
+    """
+    try:
+        name, version, version_label, signature_name = scan_model_spec(request)
+    except ScanError as error:
+        raise ServingError(Code.INTERNAL, "") from error
+    if name is None:
+        raise ServingError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
+    return ModelSpec(name, version, version_label, signature_name)

@@ -1,0 +1,106 @@
+"""A dispatcher without workers: real route table and pins, and answers that a test gives as functions."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tensorgate.gateway.core.model_spec import ModelSpec
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.route_table import Pin, RouteTable
+from tensorgate.gateway.dispatch.worker import Replica
+from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.tensorflow.core.framework import types_pb2
+from tensorgate.protos.tensorflow.core.protobuf import meta_graph_pb2
+from tensorgate.protos.tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+
+Answer = Callable[[predict_pb2.PredictRequest], predict_pb2.PredictResponse]
+
+
+def make_signature(inputs: Mapping[str, int], outputs: Mapping[str, int] | None = None) -> meta_graph_pb2.SignatureDef:
+    """A predict signature with these dtypes; by default one float output named y."""
+    signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+    for alias, dtype in inputs.items():
+        signature.inputs[alias].CopyFrom(meta_graph_pb2.TensorInfo(name=f"{alias}:0", dtype=dtype))
+    for alias, dtype in ({"y": types_pb2.DT_FLOAT} if outputs is None else outputs).items():
+        signature.outputs[alias].CopyFrom(meta_graph_pb2.TensorInfo(name=f"{alias}:0", dtype=dtype))
+    return signature
+
+
+def make_signatures(**signatures: meta_graph_pb2.SignatureDef) -> get_model_metadata_pb2.SignatureDefMap:
+    made = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in signatures.items():
+        made.signature_def[name].CopyFrom(signature)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class FakeHosting:
+    """Hosting with signatures and no worker."""
+
+    signature_def_map: bytes
+    replicas: Sequence[Replica] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a test finds in FakeDispatcher.submitted."""
+
+    servable_id: ServableId
+    method: Method
+    payload: bytes
+    metadata: RequestMetadata
+    deadline_s: float | None
+    cancelled: list[bool] = field(default_factory=list)
+
+    @property
+    def request(self) -> predict_pb2.PredictRequest:
+        return predict_pb2.PredictRequest.FromString(self.payload)
+
+    def cancel(self) -> None:
+        """Cancellable: notes that it was asked to."""
+        self.cancelled.append(True)
+
+
+class FakeDispatcher:
+    """Resolves like the real one, and answers at once with `answer`, or never while `answer` is None."""
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.routes = RouteTable()
+        self.answer = answer
+        self.submitted: list[Submitted] = []
+        self.has_submitted = threading.Event()
+
+    def add(self, name: str, version: int, signatures: get_model_metadata_pb2.SignatureDefMap) -> None:
+        self.routes.publish(ServableId(name, version), FakeHosting(signatures.SerializeToString()))
+
+    def num_pins(self, name: str, version: int) -> int:
+        """How many requests hold the version now; only those never answered may."""
+        return self.routes.snapshot.versions[name][version].num_pins
+
+    def resolve(self, model_spec: ModelSpec) -> Pin:
+        return self.routes.resolve(model_spec)
+
+    def submit(
+        self,
+        pin: Pin,
+        method: Method,
+        payload: bytes | memoryview,
+        metadata: RequestMetadata,
+        deadline_s: float | None,
+    ) -> Call:
+        version = pin.take()
+        submitted = Submitted(version.servable_id, method, bytes(payload), metadata, deadline_s)
+        self.submitted.append(submitted)
+        self.has_submitted.set()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if self.answer is not None:
+            version.unpin()
+            try:
+                response = self.answer(submitted.request).SerializeToString()
+            except ServingError as error:
+                future.set_exception(error)
+            else:
+                future.set_result(Reply(memoryview(response), 1, 2, 0, 0))
+        return Call(future, submitted)

@@ -1,0 +1,43 @@
+"""A WorkerClient without sockets: loads and unloads end when and how the test says."""
+
+import asyncio
+from collections.abc import Sequence
+
+from tensorgate.gateway.dispatch.worker_client import LoadedServable
+from tensorgate.protos.status_codes import ServingError
+
+
+class ScriptedClient:
+    """What loaders and placement use of a WorkerClient; ``calls`` records it."""
+
+    def __init__(self, name: str = "worker-0") -> None:
+        self.name = name
+        self.is_closed = False
+        self.calls: list[tuple[str, int]] = []
+        self.load_error: ServingError | None = None
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self._died: asyncio.Future[ServingError] = asyncio.get_running_loop().create_future()
+
+    def die(self, cause: ServingError) -> None:
+        """As WorkerClient.close: what is under way fails with ``cause``."""
+        self.is_closed = True
+        self._died.set_result(cause)
+
+    async def load(
+        self, servable_handle: int, _name: str, version: int, _path: str, _tags: Sequence[str], _session_config: bytes
+    ) -> LoadedServable:
+        self.calls.append(("load", servable_handle))
+        allowed = asyncio.ensure_future(self.may_load.wait())
+        await asyncio.wait({allowed, self._died}, return_when=asyncio.FIRST_COMPLETED)
+        allowed.cancel()
+        if self._died.done():
+            raise self._died.result()
+        if self.load_error is not None:
+            raise self.load_error
+        return LoadedServable(b"signatures of %d" % version, 1000)
+
+    async def unload(self, servable_handle: int) -> None:
+        self.calls.append(("unload", servable_handle))
+        if self._died.done():
+            raise self._died.result()

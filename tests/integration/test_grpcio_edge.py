@@ -1,0 +1,336 @@
+"""The gRPC edge over real connections, in front of a dispatcher whose worker the test plays."""
+
+import asyncio
+import pathlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+from tensorgate.gateway.core.clock import SystemClock
+from tensorgate.gateway.core.event_bus import EventBus
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.core.servable_state import ManagerState, ServableState
+from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.gateway.dispatch.route_table import RouteTable
+from tensorgate.gateway.dispatch.worker import Replica
+from tensorgate.gateway.rpc.grpcio_edge import GrpcioEdge, GrpcOptions
+from tensorgate.gateway.rpc.model_service import ModelService
+from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+)
+from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tests.fakes.recording_worker import RecordingWorker
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+
+
+class Worker(RecordingWorker):
+    """Replies to a request when the test says so, or at once with ``answer``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: bytes | memoryview | ServingError | None = b"answer"
+        self.arrived = asyncio.Event()
+        self.was_cancelled = asyncio.Event()
+
+    def send_request(self, request_id: int, *fields: object) -> None:
+        super().send_request(request_id, *fields)  # type: ignore[arg-type]
+        self.arrived.set()
+        loop = asyncio.get_running_loop()
+        if isinstance(self.answer, ServingError):
+            loop.call_soon(self.reply, request_id, b"", self.answer.code, self.answer.message.encode())
+        elif self.answer is not None:
+            loop.call_soon(self.reply, request_id, self.answer)
+
+    def send_cancel(self, request_id: int) -> None:
+        super().send_cancel(request_id)
+        self.was_cancelled.set()
+
+
+class Hosted:
+    """A Hosting on one worker."""
+
+    signature_def_map = b""
+
+    def __init__(self, worker: Worker) -> None:
+        self.replicas = [Replica(worker, 7)]
+
+
+class Served:
+    """A listening edge with model ``m`` version 1, and a channel to it."""
+
+    def __init__(self, options: GrpcOptions) -> None:
+        self.worker = Worker()
+        table = RouteTable()
+        table.publish(ServableId("m", 1), Hosted(self.worker))
+        clock = SystemClock()
+        self.dispatcher = Dispatcher(table, asyncio.get_running_loop(), clock)
+        self.dispatcher.add_worker(self.worker)
+        bus: EventBus[ServableState] = EventBus()
+        monitor = ServableStateMonitor(bus)
+        bus.publish(ServableState(ServableId("m", 1), ManagerState.AVAILABLE, None, 1))
+        self.edge = GrpcioEdge(options, PredictionService(self.dispatcher), ModelService(monitor), clock)
+
+    async def ask(
+        self,
+        request: bytes,
+        method: str = PREDICT,
+        timeout: float | None = 20.0,
+        metadata: tuple[tuple[str, str], ...] = (),
+        target: str = "",
+    ) -> bytes:
+        limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(target or f"127.0.0.1:{self.edge.port}", options=limits) as channel:
+            return bytes(await channel.unary_unary(method)(request, timeout=timeout, metadata=metadata))
+
+    async def error_of(self, request: bytes, method: str = PREDICT, timeout: float = 20.0) -> tuple[object, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.ask(request, method, timeout)
+        return caught.value.code(), caught.value.details()
+
+
+@asynccontextmanager
+async def serving(options: GrpcOptions | None = None) -> AsyncIterator[Served]:
+    served = Served(options if options is not None else GrpcOptions(port=0, host="127.0.0.1"))
+    await served.edge.start()
+    try:
+        yield served
+    finally:
+        await served.edge.stop(5.0)
+        served.dispatcher.close()
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(scenario(), 60)
+
+    asyncio.run(limited())
+
+
+def predict_request(name: str = "m", label: str | None = None) -> bytes:
+    request = PredictRequest()
+    request.model_spec.name = name
+    if label is not None:
+        request.model_spec.version_label = label
+    request.inputs["x"].tensor_content = b"content"
+    return request.SerializeToString()
+
+
+def test_request_bytes_reach_the_worker_unchanged_and_reply_bytes_the_client() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            request = predict_request()
+            assert await served.ask(request) == b"answer"
+            (handed,) = served.worker.handed
+            assert (handed.payload, handed.method, handed.traceparent) == (request, 1, b"")
+            assert 0 < handed.remaining_deadline_us <= 20_000_000
+
+    run(scenario)
+
+
+def test_without_a_deadline_the_worker_is_told_so() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            await served.ask(predict_request(), timeout=None)
+            assert served.worker.handed[0].remaining_deadline_us == -1
+
+    run(scenario)
+
+
+def test_a_reply_that_lies_in_a_frame_arrives_whole() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = memoryview(bytes(range(256)) * 40_000)
+            assert await served.ask(predict_request()) == bytes(range(256)) * 40_000
+
+    run(scenario)
+
+
+def test_a_trace_travels_to_the_worker() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            await served.ask(predict_request(), metadata=(("x-other", "1"), ("traceparent", "00-abc-def-01")))
+            assert served.worker.handed[0].traceparent == b"00-abc-def-01"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code", "details"),
+    [
+        (predict_request("absent"), "NOT_FOUND", "Servable not found for request: Latest(absent)"),
+        (predict_request(""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        (predict_request(label="x"), "INVALID_ARGUMENT", "Unrecognized servable version label: x"),
+        (b"", "INVALID_ARGUMENT", "Missing ModelSpec"),
+        (b"\x0a\x7f", "INTERNAL", ""),
+    ],
+    ids=["no model", "no name", "no label", "no spec", "garbage"],
+)
+def test_requests_that_lead_nowhere_end_with_upstreams_code_and_text(
+    request_bytes: bytes, code: str, details: str
+) -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            assert await served.error_of(request_bytes) == (grpc.StatusCode[code], details)
+            assert await served.ask(predict_request()) == b"answer"
+
+    run(scenario)
+
+
+def test_a_workers_error_arrives_with_its_code_and_a_long_text_cut() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = ServingError(Code.FAILED_PRECONDITION, "ü" * 2000)
+            assert await served.error_of(predict_request()) == (
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "ü" * 512 + "...TRUNCATED",
+            )
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "method", ["/tensorflow.serving.PredictionService/NoSuchMethod", "/no.such.Service/Predict"]
+)
+def test_unknown_methods_and_services_are_unimplemented_without_a_text(method: str) -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            assert await served.error_of(b"anything", method) == (grpc.StatusCode.UNIMPLEMENTED, "")
+
+    run(scenario)
+
+
+def test_get_model_status_is_served() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            request = GetModelStatusRequest(model_spec={"name": "m"})
+            answer = await served.ask(request.SerializeToString(), GET_MODEL_STATUS)
+            (status,) = GetModelStatusResponse.FromString(answer).model_version_status
+            assert (status.version, status.state) == (1, 30)
+            assert await served.error_of(b"", GET_MODEL_STATUS) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "Missing ModelSpec",
+            )
+
+    run(scenario)
+
+
+def test_a_deadline_ends_the_call_while_the_worker_hangs_and_cancels_it_there() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = None
+            code, _ = await served.error_of(predict_request(), timeout=0.3)
+            assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+            await asyncio.wait_for(served.worker.was_cancelled.wait(), 10)
+            served.worker.reply_to(0)
+            assert served.dispatcher.counters.late_replies == 1
+
+    run(scenario)
+
+
+def test_a_client_that_cancels_is_passed_on_to_the_worker() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = None
+            asking = asyncio.ensure_future(served.ask(predict_request()))
+            await asyncio.wait_for(served.worker.arrived.wait(), 10)
+            asking.cancel()
+            await asyncio.wait_for(served.worker.was_cancelled.wait(), 10)
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            served.worker.reply_to(0)
+
+    run(scenario)
+
+
+def test_a_message_over_the_receive_limit_is_refused_and_the_next_one_served() -> None:
+    async def scenario() -> None:
+        options = GrpcOptions(port=0, host="127.0.0.1", max_receive_message_bytes=1000)
+        async with serving(options) as served:
+            code, _ = await served.error_of(predict_request() + bytes(2000))
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await served.ask(predict_request()) == b"answer"
+
+    run(scenario)
+
+
+def test_channel_arguments_win_over_our_own() -> None:
+    async def scenario() -> None:
+        arguments = (("grpc.max_receive_message_length", 1000),)
+        async with serving(GrpcOptions(port=0, host="127.0.0.1", channel_arguments=arguments)) as served:
+            code, _ = await served.error_of(predict_request() + bytes(2000))
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(scenario)
+
+
+def test_a_unix_socket_serves_beside_the_port_and_is_removed_at_the_end(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "grpc.sock"
+        async with serving(GrpcOptions(port=0, host="127.0.0.1", socket_path=str(path))) as served:
+            assert path.is_socket()
+            assert await served.ask(predict_request(), target=f"unix:{path}") == b"answer"
+            assert await served.ask(predict_request()) == b"answer"
+        assert not path.exists()
+
+    run(scenario)
+
+
+def test_a_unix_socket_alone_is_enough(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "grpc.sock"
+        async with serving(GrpcOptions(port=None, socket_path=str(path))) as served:
+            assert served.edge.port is None
+            assert await served.ask(predict_request(), target=f"unix:{path}") == b"answer"
+
+    run(scenario)
+
+
+def test_a_port_in_use_is_refused_by_name() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            second = Served(GrpcOptions(port=served.edge.port, host="127.0.0.1"))
+            with pytest.raises(ServingError) as caught:
+                await second.edge.start()
+            assert caught.value.code == Code.UNAVAILABLE
+            assert f"127.0.0.1:{served.edge.port}" in caught.value.message
+            await second.edge.stop(1.0)
+
+    run(scenario)
+
+
+def test_stopping_lets_what_is_in_flight_finish() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = None
+            asking = asyncio.ensure_future(served.ask(predict_request()))
+            await asyncio.wait_for(served.worker.arrived.wait(), 10)
+            stopping = asyncio.ensure_future(served.edge.stop(20.0))
+            await asyncio.sleep(0)
+            served.worker.reply_to(0, b"just in time")
+            assert await asking == b"just in time"
+            await stopping
+
+    run(scenario)
+
+
+def test_stopping_cancels_what_outlasts_the_grace() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            served.worker.answer = None
+            asking = asyncio.ensure_future(served.error_of(predict_request()))
+            await asyncio.wait_for(served.worker.arrived.wait(), 10)
+            await served.edge.stop(0.1)
+            code, _ = await asking
+            assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            await asyncio.wait_for(served.worker.was_cancelled.wait(), 10)
+
+    run(scenario)

@@ -1,0 +1,286 @@
+"""Loaders and placement: where versions go, and how they come back after a worker's death."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.core.source import ServableData
+from tensorgate.gateway.dispatch import worker_loader
+from tensorgate.gateway.dispatch.placement import Placement
+from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
+from tensorgate.gateway.dispatch.route_table import RouteTable
+from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions
+from tensorgate.protos.status_codes import Code, ServingError
+from tests.fakes.scripted_client import ScriptedClient
+
+KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9 (SIGKILL)")
+
+
+class Scene:
+    """A placement with workers that the test makes come and go."""
+
+    def __init__(self, wait_for_worker_s: float = 60.0) -> None:
+        self.placement = Placement(wait_for_worker_s)
+        self.make_loader = self.placement.loader_factory(LoadOptions())
+
+    def loader(self, version: int = 1) -> Any:
+        return self.make_loader(ServableData(ServableId("m", version), f"/models/m/{version}"))
+
+    def up(self, name: str = "worker-0") -> Any:
+        client: Any = ScriptedClient(name)
+        self.placement.add_worker(client)
+        return client
+
+    def down(self, client: Any) -> None:
+        self.placement.remove_worker(client, KILLED)
+        client.die(KILLED)
+
+
+async def turns() -> None:
+    """Lets everything that can go on without time passing go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(scenario(), 10)
+
+    asyncio.run(limited())
+
+
+def test_a_load_keeps_signatures_and_handle_and_unload_gives_the_handle_back() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, loader = scene.up(), scene.loader(3)
+        await loader.load()
+        (replica,) = loader.replicas
+        assert (replica.worker, loader.signature_def_map) == (client, b"signatures of 3")
+        await loader.unload()
+        assert client.calls == [("load", replica.servable_handle), ("unload", replica.servable_handle)]
+        assert loader.replicas == ()
+        assert scene.placement.num_servables(client) == 0
+
+    run(scenario)
+
+
+def test_handles_are_never_used_twice() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client = scene.up()
+        for _ in range(3):
+            loader = scene.loader()
+            await loader.load()
+            await loader.unload()
+        handles = [handle for command, handle in client.calls if command == "load"]
+        assert len(set(handles)) == 3
+
+    run(scenario)
+
+
+def test_a_load_that_fails_leaves_nothing_behind_and_may_be_tried_again() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, loader = scene.up(), scene.loader()
+        client.load_error = ServingError(Code.NOT_FOUND, "no SavedModel")
+        with pytest.raises(ServingError, match="no SavedModel"):
+            await loader.load()
+        assert scene.placement.num_servables(client) == 0
+        client.load_error = None
+        await loader.load()
+        assert loader.state is LoaderState.LOADED
+
+    run(scenario)
+
+
+def test_a_load_waits_for_a_worker_and_fails_when_none_comes() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        loading = asyncio.ensure_future(scene.loader().load())
+        await turns()
+        assert not loading.done()
+        scene.up()
+        await loading
+        with pytest.raises(ServingError, match="no worker came up within 0 s") as caught:
+            await Scene(wait_for_worker_s=0.0).loader().load()
+        assert caught.value.code == Code.UNAVAILABLE
+
+    run(scenario)
+
+
+def test_a_worker_that_dies_during_a_load_fails_it_with_unavailable() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, loader = scene.up(), scene.loader()
+        client.may_load.clear()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        scene.down(client)
+        with pytest.raises(ServingError) as caught:
+            await loading
+        assert caught.value == KILLED
+        assert loader.state is LoaderState.NEW
+        scene.up()
+        await loader.load()
+
+    run(scenario)
+
+
+def test_a_worker_that_answers_and_dies_in_one_turn_has_not_loaded() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, loader = scene.up(), scene.loader()
+        client.may_load.clear()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        client.may_load.set()
+        await asyncio.sleep(0)
+        scene.placement.remove_worker(client, KILLED)
+        with pytest.raises(ServingError, match="died just after"):
+            await loading
+        assert loader.replicas == ()
+
+    run(scenario)
+
+
+def test_the_next_servable_goes_to_the_worker_with_the_fewest() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        one, other = scene.up("worker-0"), scene.up("worker-1")
+        loaders = [scene.loader(version) for version in range(3)]
+        for loader in loaders:
+            await loader.load()
+        assert [loader.replicas[0].worker for loader in loaders] == [one, other, one]
+        await loaders[0].unload()
+        await loaders[2].unload()
+        another = scene.loader(9)
+        await another.load()
+        assert another.replicas[0].worker is one
+
+    run(scenario)
+
+
+def test_a_version_whose_worker_died_is_loaded_again_on_the_next_one() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        dead, loader = scene.up(), scene.loader()
+        await loader.load()
+        scene.down(dead)
+        assert loader.replicas == ()
+        assert loader.state is LoaderState.LOST
+        await turns()
+        successor = scene.up()
+        await turns()
+        assert loader.state is LoaderState.LOADED
+        assert loader.replicas[0].worker is successor
+        await loader.unload()
+        assert [command for command, _ in successor.calls] == ["load", "unload"]
+
+    run(scenario)
+
+
+def test_a_version_that_cannot_be_loaded_again_is_tried_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_loader, "MIN_RETRY_S", 0.0)
+    monkeypatch.setattr(worker_loader, "MAX_RETRY_S", 0.0)
+
+    async def scenario() -> None:
+        scene = Scene()
+        dead, loader = scene.up(), scene.loader()
+        await loader.load()
+        scene.down(dead)
+        successor = scene.up()
+        successor.load_error = ServingError(Code.NOT_FOUND, "no SavedModel")
+        await turns()
+        assert loader.state is LoaderState.LOST
+        successor.load_error = None
+        await turns()
+        assert loader.state is LoaderState.LOADED
+
+    run(scenario)
+
+
+def test_unloading_a_lost_version_ends_its_return() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        dead, loader = scene.up(), scene.loader()
+        await loader.load()
+        scene.down(dead)
+        await turns()
+        await loader.unload()
+        successor = scene.up()
+        await turns()
+        assert successor.calls == []
+
+    run(scenario)
+
+
+def test_unloading_a_version_that_is_being_loaded_again_unloads_it_afterwards() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        dead, loader = scene.up(), scene.loader()
+        await loader.load()
+        scene.down(dead)
+        successor = scene.up()
+        successor.may_load.clear()
+        await turns()
+        unloading = asyncio.ensure_future(loader.unload())
+        await turns()
+        assert not unloading.done()
+        successor.may_load.set()
+        await unloading
+        assert [command for command, _ in successor.calls] == ["load", "unload"]
+        assert loader.state is LoaderState.UNLOADED
+
+    run(scenario)
+
+
+def test_unloading_from_a_worker_that_dies_meanwhile_succeeds() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, loader = scene.up(), scene.loader()
+        await loader.load()
+        client.die(KILLED)
+        await loader.unload()
+        assert loader.state is LoaderState.UNLOADED
+
+    run(scenario)
+
+
+def test_a_closed_placement_brings_nothing_back() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        lost, kept = scene.loader(1), scene.loader(2)
+        first = scene.up()
+        await lost.load()
+        scene.down(first)
+        await turns()
+        await scene.placement.close()
+        second = scene.up()
+        await turns()
+        assert second.calls == []
+        await kept.load()
+        scene.down(second)
+        await turns()
+        assert kept.state is LoaderState.LOADED
+
+    run(scenario)
+
+
+def test_the_publisher_puts_a_loader_into_the_route_table_and_takes_it_out() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.up()
+        loader, table = scene.loader(), RouteTable()
+        publisher = RoutePublisher(table)
+        await loader.load()
+        await publisher.publish(ServableId("m", 1), loader)
+        assert table.snapshot.versions["m"][1].hosting is loader
+        await publisher.withdraw(ServableId("m", 1))
+        assert table.snapshot.versions == {}
+        with pytest.raises(TypeError, match="not by a WorkerLoader"):
+            await publisher.publish(ServableId("m", 1), object())  # type: ignore[arg-type]
+
+    run(scenario)

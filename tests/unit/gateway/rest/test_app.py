@@ -1,0 +1,380 @@
+"""The ASGI application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole predicts."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.core.servable_state import ManagerState, ServableState
+from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
+from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
+from tensorgate.gateway.rest.http_messages import Message
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow.core.framework import types_pb2
+from tensorgate.protos.tensorflow_serving.apis import predict_pb2
+from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_signatures
+
+MAX_INFLATED_BYTES = 1000
+MAX_BODY_BYTES = 10_000_000
+PREDICT_PATH = "/v1/models/half_plus_two:predict"
+INSTANCES = b'{"instances": [1.0, 2.0, 5.0]}'
+PREDICTIONS = b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a client gets."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class FakeMonitor:
+    """Knows half_plus_two, version 124."""
+
+    def versions(self, name: str) -> Sequence[ServableState]:
+        if name != "half_plus_two":
+            return []
+        return [ServableState(ServableId(name, 124), ManagerState.AVAILABLE, None, 0)]
+
+
+def half_plus_two(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    response.outputs["y"].CopyFrom(request.inputs["x"])
+    response.outputs["y"].float_val[:] = [value / 2 + 2 for value in request.inputs["x"].float_val]
+    return response
+
+
+@pytest.fixture
+def dispatcher() -> FakeDispatcher:
+    made = FakeDispatcher(half_plus_two)
+    signatures = make_signatures(
+        serving_default=make_signature({"x": types_pb2.DT_FLOAT}), half=make_signature({"x": types_pb2.DT_HALF})
+    )
+    made.add("half_plus_two", 123, signatures)
+    made.add("half_plus_two", 124, signatures)
+    made.routes.set_labels({"half_plus_two": {"stable": 123}})
+    return made
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1, thread_name_prefix="rest-json") as made:
+        yield made
+
+
+def make_app(
+    dispatcher: FakeDispatcher,
+    executor: ThreadPoolExecutor,
+    *,
+    enable_cors: bool = False,
+    run_timeout_s: float | None = None,
+) -> RestApp:
+    handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
+    made = RestApp(handlers, enable_cors=enable_cors, max_body_bytes=MAX_BODY_BYTES)
+    made.set_ready(True)
+    return made
+
+
+@pytest.fixture
+def app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> RestApp:
+    return make_app(dispatcher, executor)
+
+
+async def exchange(
+    app: RestApp, verb: str, path: str, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
+) -> Response:
+    raw_path, _, query_string = path.encode().partition(b"?")
+    scope: Message = {"method": verb, "raw_path": raw_path, "query_string": query_string, "headers": list(headers)}
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start, end = sent
+    names = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert names.pop("content-length") == str(len(end["body"]))
+    return Response(start["status"], names, end["body"])
+
+
+def ask(app: RestApp, verb: str, path: str, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+    return asyncio.run(exchange(app, verb, path, body, headers))
+
+
+def error_body(message: str) -> bytes:
+    return f'{{\n    "error": "{message}"\n}}'.encode()
+
+
+# ---- predict ----
+
+
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [
+        ("/v1/models/half_plus_two:predict", 124),
+        ("/v1/models/half_plus_two/versions/123:predict", 123),
+        ("/v1/models/half_plus_two/labels/stable:predict", 123),
+        ("/v1/models/half%5Fplus_two:predict?trace=1", 124),
+    ],
+)
+def test_predict_runs_on_the_version_asked_for(
+    app: RestApp, dispatcher: FakeDispatcher, path: str, version: int
+) -> None:
+    response = ask(app, "POST", path, INSTANCES)
+    assert response == Response(200, {"content-type": "application/json"}, PREDICTIONS)
+    [submitted] = dispatcher.submitted
+    assert submitted.servable_id == ServableId("half_plus_two", version)
+    assert submitted.method is Method.PREDICT
+    assert submitted.deadline_s is None
+    assert dispatcher.num_pins("half_plus_two", version) == 0
+
+
+def test_column_form_is_answered_in_column_form(app: RestApp) -> None:
+    response = ask(app, "POST", PREDICT_PATH, b'{"inputs": 1}')
+    assert response.body == b'{\n    "outputs": 2.5\n}'
+
+
+def test_the_run_has_a_deadline_from_its_beginning(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> None:
+    ask(make_app(dispatcher, executor, run_timeout_s=30.0), "POST", PREDICT_PATH, INSTANCES)
+    deadline_s = dispatcher.submitted[0].deadline_s
+    assert deadline_s is not None
+    assert 0 < deadline_s - time.monotonic() <= 30.0
+
+
+def test_large_bodies_are_read_and_written_by_the_pool(app: RestApp, executor: ThreadPoolExecutor) -> None:
+    num_values = OFFLOAD_BYTES
+    response = ask(app, "POST", PREDICT_PATH, b'{"instances": [' + b"1," * (num_values - 1) + b"1]}")
+    assert response.status == 200
+    assert response.body.count(b"2.5") == num_values
+
+
+def test_gzip_bodies_are_inflated(app: RestApp) -> None:
+    response = ask(app, "POST", PREDICT_PATH, gzip.compress(INSTANCES), [(b"content-encoding", b"gzip")])
+    assert (response.status, response.body) == (200, PREDICTIONS)
+
+
+@pytest.mark.parametrize("encoding", [b"identity", b"GZIP", b"br", b"deflate"])
+def test_bodies_of_another_encoding_are_taken_as_they_are(app: RestApp, encoding: bytes) -> None:
+    assert ask(app, "POST", PREDICT_PATH, INSTANCES, [(b"content-encoding", encoding)]).status == 200
+
+
+def test_an_error_of_the_worker_reaches_the_client(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    def fail(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+
+    dispatcher.answer = fail
+    response = ask(app, "POST", PREDICT_PATH, INSTANCES)
+    assert response == Response(
+        504, {"content-type": "application/json"}, error_body("Timed out waiting for notification")
+    )
+
+
+def test_a_request_that_is_cancelled_cancels_its_call(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    dispatcher.answer = None
+
+    async def cancel_in_flight() -> Response:
+        task = asyncio.ensure_future(exchange(app, "POST", PREDICT_PATH, INSTANCES))
+        await asyncio.sleep(0)  # lets it run up to its call, which is never answered
+        task.cancel()
+        return await task
+
+    response = asyncio.run(cancel_in_flight())
+    assert (response.status, response.body) == (503, error_body("The server is shutting down."))
+    assert dispatcher.submitted[0].cancelled == [True]
+
+
+# ---- what is wrong with a predict, in the order it is found ----
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("nobody:predict", b"", 400, "JSON Parse error: The document is empty"),
+        ("nobody:predict", b"{]", 400, "JSON Parse error: Missing a name for object member. at offset: 1"),
+        ("nobody:predict", b"{}", 404, "Servable not found for request: Latest(nobody)"),
+        ("half_plus_two/versions/3:predict", b"{}", 404, "Servable not found for request: Specific(half_plus_two, 3)"),
+        ("half_plus_two/labels/l:predict", b"{}", 400, "Unrecognized servable version label: l"),
+        ("half_plus_two/labels/l:predict", b'{"inputs": "x"}', 400, "Unrecognized servable version label: l"),
+        ("half_plus_two:predict", b"{}", 400, "Missing 'inputs' or 'instances' key"),
+        (
+            "half_plus_two:predict",
+            b'{"signature_name": "s"}',
+            400,
+            'Serving signature name: \\"s\\" not found in signature def',
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"inputs": ["x"]}',
+            400,
+            'JSON Value: \\"x\\" Type: String is not of expected type: float',
+        ),
+        (
+            "half_plus_two:predict",
+            b'{"signature_name": "half", "inputs": [1]}',
+            501,
+            "Conversion of JSON Value: 1 to type: half",
+        ),
+    ],
+)
+def test_errors_of_predict_requests(app: RestApp, path: str, body: bytes, status: int, message: str) -> None:
+    response = ask(app, "POST", f"/v1/models/{path}", body)
+    assert response == Response(status, {"content-type": "application/json"}, error_body(message))
+
+
+def test_a_refused_request_holds_no_version(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    for body in (b"{}", b'{"signature_name": "s"}', b'{"inputs": ["x"]}', b'{"instances": [[1], 2]}'):
+        assert ask(app, "POST", PREDICT_PATH, body).status == 400
+    assert dispatcher.submitted == []
+    assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
+def test_a_name_that_is_not_utf8_is_repeated_as_it_came(app: RestApp) -> None:
+    response = ask(app, "POST", "/v1/models/%FF:predict", b"{}")
+    assert response.body == b'{\n    "error": "Servable not found for request: Latest(\xff)"\n}'
+
+
+def test_broken_gzip_is_named_as_such(app: RestApp) -> None:
+    response = ask(app, "POST", PREDICT_PATH, INSTANCES, [(b"content-encoding", b"gzip")])
+    assert response.status == 400
+    assert b"not valid gzip" in response.body
+
+
+def test_bodies_beyond_a_limit_are_413(app: RestApp) -> None:
+    bomb = gzip.compress(bytes(MAX_INFLATED_BYTES + 1))
+    assert ask(app, "POST", PREDICT_PATH, bomb, [(b"content-encoding", b"gzip")]).status == 413
+    response = ask(app, "POST", PREDICT_PATH, b"", [(b"content-length", b"10000001")])
+    assert (response.status, response.headers) == (413, {"content-type": "application/json"})
+    assert response.body == error_body("The request body has 10000001 bytes, more than the limit of 10000000.")
+
+
+def test_a_fault_of_ours_is_a_logged_500(
+    app: RestApp, dispatcher: FakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        raise ZeroDivisionError("a bug")
+
+    dispatcher.answer = fail
+    response = ask(app, "POST", PREDICT_PATH, INSTANCES)
+    assert response.status == 500
+    assert b"bug" not in response.body
+    assert "a bug" in caplog.text
+
+
+# ---- the other routes ----
+
+
+def test_status_lists_the_versions(app: RestApp) -> None:
+    response = ask(app, "GET", "/v1/models/half_plus_two")
+    assert (response.status, response.headers) == (200, {"content-type": "application/json"})
+    assert b'"version": "124"' in response.body
+    missing = ask(app, "GET", "/v1/models/half_plus_two/versions/3")
+    assert (missing.status, missing.body) == (404, error_body("Could not find version 3 of model half_plus_two"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("POST", "/v1/models/half_plus_two:classify"),
+        ("POST", "/v1/models/half_plus_two:regress"),
+        ("GET", "/v1/models/half_plus_two/metadata"),
+    ],
+)
+def test_routes_that_are_not_served_yet_say_so(app: RestApp, verb: str, path: str) -> None:
+    response = ask(app, verb, path, b'{"examples": [{"x": 1}]}')
+    assert response.status == 501
+    assert b"is not available over REST in this version of the server" in response.body
+
+
+@pytest.mark.parametrize("verb", ["PUT", "DELETE", "HEAD", "PATCH"])
+def test_other_verbs_on_the_api_are_malformed_requests(app: RestApp, verb: str) -> None:
+    response = ask(app, verb, PREDICT_PATH)
+    assert (response.status, response.body) == (400, error_body(f"Malformed request: {verb} {PREDICT_PATH}"))
+
+
+@pytest.mark.parametrize("verb", ["TRACE", "PROPFIND", "LOCK"])
+@pytest.mark.parametrize("path", ["/v1/models/m", "/"])
+def test_verbs_the_server_does_not_know_are_not_implemented(app: RestApp, verb: str, path: str) -> None:
+    assert ask(app, verb, path).status == 501
+
+
+def test_a_version_beyond_int64_is_answered_without_a_body(app: RestApp) -> None:
+    response = ask(app, "GET", "/v1/models/m/versions/9223372036854775808")
+    assert (response.status, response.body) == (400, b"")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models/m", "//v1/models/m", "/index.html"])
+def test_paths_outside_the_api_are_not_found(app: RestApp, path: str) -> None:
+    response = ask(app, "GET", path)
+    assert (response.status, response.headers) == (404, {"content-type": "text/plain; charset=utf-8"})
+
+
+def test_a_broken_escape_is_a_bad_request(app: RestApp) -> None:
+    assert ask(app, "GET", "/v1/models/%zz").status == 400
+
+
+# ---- readiness ----
+
+
+def test_until_it_is_ready_the_api_answers_503(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    app.set_ready(False)
+    for verb, path in (("POST", PREDICT_PATH), ("GET", "/v1/models/half_plus_two"), ("GET", "/v1/foo")):
+        response = ask(app, verb, path, INSTANCES)
+        assert (response.status, response.body) == (503, error_body(NOT_READY_TEXT))
+    assert [ask(app, "GET", path).status for path in ("/healthz", "/livez", "/readyz")] == [200, 200, 503]
+    app.set_ready(True)
+    assert ask(app, "GET", "/readyz") == Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
+    assert ask(app, "POST", PREDICT_PATH, INSTANCES).status == 200
+
+
+# ---- CORS ----
+
+CORS_HEADERS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "POST, GET",
+    "access-control-allow-headers": "Content-Type",
+}
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"http://example.com", 200),
+        (b"https://example.com:8080", 200),
+        (b"xhttp://y", 200),
+        (b"HTTP://EXAMPLE.COM", 400),
+        (b"ftp://example.com", 400),
+        (b"null", 400),
+    ],
+)
+@pytest.mark.parametrize("path", [PREDICT_PATH, "/v1/models/half_plus_two", "/v1/anything"])
+def test_a_preflight_is_answered_by_its_origin_without_a_body(
+    app: RestApp, origin: bytes, status: int, path: str
+) -> None:
+    response = ask(app, "OPTIONS", path, b"", [(b"origin", origin)])
+    assert (response.status, response.body) == (status, b"")
+
+
+def test_cors_headers_are_on_every_answer_of_the_api_if_enabled(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
+) -> None:
+    app = make_app(dispatcher, executor, enable_cors=True)
+    for verb, path in (
+        ("POST", PREDICT_PATH),
+        ("DELETE", PREDICT_PATH),
+        ("GET", "/v1/models/m/versions/9223372036854775808"),
+        ("OPTIONS", PREDICT_PATH),
+    ):
+        response = ask(app, verb, path, INSTANCES)
+        assert {**response.headers, "content-type": ""} == {**CORS_HEADERS, "content-type": ""}
+    assert "access-control-allow-origin" not in ask(app, "GET", "/healthz").headers

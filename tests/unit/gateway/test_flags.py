@@ -1,0 +1,125 @@
+"""The table of flags against upstream's, written down once more."""
+
+import os
+
+import pytest
+
+from tensorgate.gateway.flags import FLAGS, OWN_FLAGS, UPSTREAM_FLAGS, FlagType
+
+CPUS = len(os.sched_getaffinity(0))
+
+UPSTREAM = [
+    ("port", "int32", 8500),
+    ("grpc_socket_path", "string", ""),
+    ("rest_api_port", "int32", 0),
+    ("rest_api_num_threads", "int32", 4 * CPUS),
+    ("rest_api_timeout_in_ms", "int32", 30000),
+    ("rest_api_enable_cors_support", "bool", False),
+    ("enable_batching", "bool", False),
+    ("allow_version_labels_for_unavailable_models", "bool", False),
+    ("batching_parameters_file", "string", ""),
+    ("enable_per_model_batching_parameters", "bool", False),
+    ("model_config_file", "string", ""),
+    ("model_config_file_poll_wait_seconds", "int32", 0),
+    ("model_name", "string", "default"),
+    ("model_base_path", "string", ""),
+    ("num_load_threads", "int32", 0),
+    ("num_unload_threads", "int32", 0),
+    ("max_num_load_retries", "int32", 5),
+    ("load_retry_interval_micros", "int64", 60_000_000),
+    ("file_system_poll_wait_seconds", "int32", 1),
+    ("flush_filesystem_caches", "bool", True),
+    ("tensorflow_session_parallelism", "int64", 0),
+    ("tensorflow_session_config_file", "string", ""),
+    ("tensorflow_intra_op_parallelism", "int64", 0),
+    ("tensorflow_inter_op_parallelism", "int64", 0),
+    ("use_alts_credentials", "bool", False),
+    ("ssl_config_file", "string", ""),
+    ("platform_config_file", "string", ""),
+    ("per_process_gpu_memory_fraction", "float", 0.0),
+    ("saved_model_tags", "string", "serve"),
+    ("grpc_channel_arguments", "string", ""),
+    ("grpc_max_threads", "int32", 4 * CPUS),
+    ("enable_model_warmup", "bool", True),
+    ("num_request_iterations_for_warmup", "int32", 0),
+    ("version", "bool", False),
+    ("monitoring_config_file", "string", ""),
+    ("remove_unused_fields_from_bundle_metagraph", "bool", True),
+    ("prefer_tflite_model", "bool", False),
+    ("num_tflite_pools", "int32", CPUS),
+    ("num_tflite_interpreters_per_pool", "int32", 1),
+    ("enable_signature_method_name_check", "bool", False),
+    ("xla_cpu_compilation_enabled", "bool", False),
+    ("xla_gpu_compilation_enabled", "bool", False),
+    ("enable_profiler", "bool", True),
+    ("thread_pool_factory_config_file", "string", ""),
+    ("mixed_precision", "string", ""),
+    ("skip_initialize_tpu", "bool", False),
+    ("enable_grpc_healthcheck_service", "bool", False),
+    ("enable_serialization_as_tensor_content", "bool", False),
+]
+
+OWN = [
+    ("worker_command", "string", ""),
+    ("num_execution_threads", "int32", 0),
+    ("drain_timeout_s", "float", 30.0),
+    ("worker_heartbeat_timeout_s", "float", 30.0),
+    ("log_level", "string", "info"),
+    ("run_dir", "string", ""),
+]
+
+ACTING = {
+    "port",
+    "grpc_socket_path",
+    "rest_api_port",
+    "rest_api_timeout_in_ms",
+    "rest_api_enable_cors_support",
+    "model_config_file",
+    "model_name",
+    "model_base_path",
+    "num_load_threads",
+    "num_unload_threads",
+    "max_num_load_retries",
+    "load_retry_interval_micros",
+    "file_system_poll_wait_seconds",
+    "tensorflow_session_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
+    "saved_model_tags",
+    "grpc_channel_arguments",
+    "version",
+}
+
+
+def test_upstreams_48_flags_are_there_with_their_types_and_defaults_in_its_order() -> None:
+    assert len(UPSTREAM) == 48
+    assert [(flag.name, flag.type.value, flag.default_value()) for flag in UPSTREAM_FLAGS] == UPSTREAM
+
+
+def test_our_own_flags_come_after_upstreams() -> None:
+    assert [(flag.name, flag.type.value, flag.default_value()) for flag in OWN_FLAGS] == OWN
+    assert FLAGS == UPSTREAM_FLAGS + OWN_FLAGS
+
+
+def test_the_flags_that_act_are_these_and_all_of_our_own() -> None:
+    assert {flag.name for flag in UPSTREAM_FLAGS if not flag.not_acting} == ACTING
+    assert not [flag.name for flag in OWN_FLAGS if flag.not_acting]
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_a_default_has_the_type_of_its_flag_and_every_flag_is_explained(flag) -> None:
+    python_type = {
+        FlagType.BOOL: bool,
+        FlagType.INT32: int,
+        FlagType.INT64: int,
+        FlagType.FLOAT: float,
+        FlagType.STRING: str,
+    }[flag.type]
+    assert type(flag.default_value()) is python_type
+    assert flag.help.endswith(".")
+    assert not flag.not_acting.endswith(".")
+
+
+def test_no_name_stands_for_two_flags() -> None:
+    names = [flag.name for flag in FLAGS]
+    assert len(set(names)) == len(names)
