@@ -37,7 +37,5 @@ class ExecutionPool:
     def stop(self) -> None:
         """Runs what is queued, then ends the threads; blocks until they have. Idempotent."""
 
-def predict_once(
-    session: Session, payload: Buffer, remaining_us: int = -1
-) -> tuple[int, bytes, ResponseBuffer, int]:
+def predict_once(session: Session, payload: Buffer, remaining_us: int = -1) -> tuple[int, bytes, ResponseBuffer, int]:
     """One Predict on the calling thread: (code, message, response, run_us). For tests and benchmarks."""

@@ -111,7 +111,13 @@ UPSTREAM_FLAGS = (
         "Absolute path of the folder that holds the model's versions, each in a folder named by its number.",
     ),
     Flag("num_load_threads", _INT32, 0, "Versions loaded at a time once the first ones are up; 0 means one."),
-    Flag("num_unload_threads", _INT32, 0, "Versions unloaded at a time; 0 means one."),
+    Flag(
+        "num_unload_threads",
+        _INT32,
+        0,
+        "Versions unloaded at a time; 0 means one.",
+        "versions to be unloaded never wait for one another",
+    ),
     Flag("max_num_load_retries", _INT32, 5, "Further attempts after a version failed to load."),
     Flag("load_retry_interval_micros", _INT64, 60_000_000, "Microseconds between two attempts to load a version."),
     Flag(

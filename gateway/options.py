@@ -43,8 +43,6 @@ class ServerOptions:
 
     num_load_threads: int
     """Loads at a time after the initial ones, at least 1."""
-    num_unload_threads: int
-    """Unloads at a time, at least 1."""
     max_num_load_retries: int
     """Attempts after the first one failed, at least 0."""
     load_retry_interval_s: float
@@ -106,7 +104,6 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
         rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
         num_load_threads=max(parsed.get_int("num_load_threads"), 1),
-        num_unload_threads=max(parsed.get_int("num_unload_threads"), 1),
         max_num_load_retries=max(parsed.get_int("max_num_load_retries"), 0),
         load_retry_interval_s=max(retry_interval_s, 0.0),
         file_system_poll_wait_s=float(parsed.get_int("file_system_poll_wait_seconds")),

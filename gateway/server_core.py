@@ -153,7 +153,7 @@ class ServerCore:
         """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""
         settled = await self._monitor.wait_until_settled(model.name for model in self._options.models)
         failed = [
-            f"{{{state.id} due to error: {state.error}}}, "
+            f"{state.id} due to error: {state.error}}}, "
             for state in settled.values()
             if state.state is ManagerState.END and state.error is not None
         ]

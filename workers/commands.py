@@ -139,9 +139,7 @@ class CommandServer:
         def load() -> None:
             began = time.monotonic()
             try:
-                session = open_saved_model(
-                    fields["path"], fields["version"], fields["tags"], fields["session_config"]
-                )
+                session = open_saved_model(fields["path"], fields["version"], fields["tags"], fields["session_config"])
             except ServingError as error:
                 answer(error)
                 return

@@ -31,8 +31,14 @@ class DataLoop:
     gateway had gone. They are read by other threads; a value read may be a moment old.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], data_endpoint: str, cancel_endpoint: str, epoch: int,
-                 num_execution_threads: int) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        data_endpoint: str,
+        cancel_endpoint: str,
+        epoch: int,
+        num_execution_threads: int,
+    ) -> None:
         self._epoch = epoch
         self._data = context.socket(zmq.ROUTER)
         self._data.set(zmq.ROUTER_MANDATORY, 1)
@@ -148,7 +154,13 @@ class DataLoop:
             self.servables.release(servable)
 
     def _send(
-        self, peer: bytes, request_id: int, code: int, message: bytes, queue_us: int, run_us: int,
+        self,
+        peer: bytes,
+        request_id: int,
+        code: int,
+        message: bytes,
+        queue_us: int,
+        run_us: int,
         payload: ResponseBuffer | bytes,
     ) -> None:
         header = frame_header.pack_reply(self._epoch, request_id, code, message, queue_us, run_us, 0, 0)

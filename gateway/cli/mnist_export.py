@@ -10,6 +10,7 @@ Source: the model and signatures of TensorFlow Serving's tutorial "Serving a Ten
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,8 +61,11 @@ def train_and_export(
         error_rate = model.error_rate(session, mnist.test)
         # Not a number, so a server that looks into the base path now passes over it.
         unfinished_path = version_path.with_name(f"unfinished-{model_version}-{os.getpid()}")
-        model.save(session, str(unfinished_path))
-    unfinished_path.rename(version_path)
+        try:
+            model.save(session, str(unfinished_path))
+            unfinished_path.rename(version_path)
+        finally:
+            shutil.rmtree(unfinished_path, ignore_errors=True)  # there is none after the rename
     return error_rate
 
 
@@ -75,6 +79,9 @@ def _import_tensorflow() -> ModuleType:
             Code.FAILED_PRECONDITION, f'TensorFlow cannot be imported ({error}): pip install "tensorgate[cpu,examples]"'
         ) from error
     module: ModuleType = tensorflow
+    module.get_logger().setLevel(
+        "ERROR"
+    )  # graph mode is deprecated, and meant: the tutorial's SavedModel has this form
     return module
 
 

@@ -82,9 +82,7 @@ class LoaderHarness:
     def begin_unload(self) -> None:
         """READY to QUIESCING. Raises ServingError FAILED_PRECONDITION when it is not loaded or already leaving."""
         if self.state is not HarnessState.READY:
-            raise ServingError(
-                Code.FAILED_PRECONDITION, "Servable not loaded, or unload already requested/ongoing"
-            )
+            raise ServingError(Code.FAILED_PRECONDITION, "Servable not loaded, or unload already requested/ongoing")
         self.move_to(HarnessState.UNLOAD_REQUESTED)
         self.move_to(HarnessState.QUIESCING)
 

@@ -35,9 +35,8 @@ class SocketReader:
         loop.add_reader(self._fd, self._on_readable)
 
     def after_send(self) -> None:
-        """To be called after every send on the socket."""
-        if not self._is_scheduled and int(self._socket.get(EVENTS)) & POLLIN:
-            self._schedule()
+        """To be called after every send on the socket; one look serves all sends of a turn of the loop."""
+        self._schedule()
 
     def drain(self) -> None:
         """Takes everything that has arrived by now."""

@@ -78,9 +78,11 @@ class RestApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request; only an answer that cannot be sent can fail it."""
         raw_path: bytes = scope["raw_path"]
-        is_api = is_api_path(raw_path)
+        verb: str = scope["method"]
+        # What upstream's HTTP library refuses by itself never gets as far as the API.
+        is_api = is_api_path(raw_path) and verb in VERBS and not has_broken_escape(raw_path)
         try:
-            answer = await self._api(scope, receive) if is_api else self._page(scope["method"], raw_path)
+            answer = await self._api(scope, receive) if is_api else self._page(verb, raw_path)
         except ClientDisconnectedError:
             return
         except BodyTooLargeError as error:
@@ -91,7 +93,7 @@ class RestApp:
             # Only the end of the server's grace cancels a request. It is over, but its client can still be told.
             answer = error_answer(ServingError(Code.UNAVAILABLE, "The server is shutting down."))
         except Exception:
-            logger.exception("%s %s failed unexpectedly", scope["method"], raw_path.decode("utf-8", "replace"))
+            logger.exception("%s %s failed unexpectedly", verb, raw_path.decode("utf-8", "replace"))
             answer = error_answer(ServingError(Code.INTERNAL, "Internal error of the server; its log has the details."))
         headers = [(b"content-length", b"%d" % len(answer.body))]
         if answer.content_type is not None:
@@ -103,11 +105,6 @@ class RestApp:
 
     async def _api(self, scope: Message, receive: Receive) -> Answer:
         verb: str = scope["method"]
-        raw_path: bytes = scope["raw_path"]
-        if verb not in VERBS:
-            return _plain(HTTPStatus.NOT_IMPLEMENTED)
-        if has_broken_escape(raw_path):
-            return _plain(HTTPStatus.BAD_REQUEST)
         if not self._is_ready:
             raise ServingError(Code.UNAVAILABLE, NOT_READY_TEXT)
         headers = _read_headers(scope["headers"])
@@ -115,7 +112,7 @@ class RestApp:
             # Answered for every path of the API and whatever the flag says; a refusal has no body.
             code = Code.OK if headers.has_http_origin else Code.FAILED_PRECONDITION
             return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
-        route = parse_route(verb, raw_path, scope["query_string"])
+        route = parse_route(verb, scope["raw_path"], scope["query_string"])
         if isinstance(route, SilentRefusal):
             return Answer(http_status(route.error.code), content_type=JSON_TYPE)
         if isinstance(route, InferenceRoute):

@@ -7,6 +7,7 @@ Sources: uvicorn's Config and Server; TensorFlow Serving's util/net_http (listen
 """
 
 import asyncio
+import errno
 import logging
 import math
 import socket
@@ -107,7 +108,8 @@ class RestServer:
     def stop(self, grace_s: float) -> None:
         """Stops listening, lets what is in flight finish for grace_s seconds, cancels the rest, ends the thread.
 
-        Blocks for as long. Idempotent, and fine for a server that was never started or failed to.
+        Blocks for as long, so not to be called on the dispatcher's loop, which has yet to answer what is in flight.
+        Idempotent, and fine for a server that was never started or failed to.
         """
         thread, server = self._thread, self._server
         if thread is not None and server is not None:
@@ -156,7 +158,12 @@ def _listen(host: str, port: int) -> socket.socket:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             return socket.create_server((host, port), family=family, backlog=_BACKLOG)
         if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+            try:
+                return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+            except OSError as error:
+                # Containers often have IPv6 sockets but no IPv6 address to bind them to.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
         return socket.create_server(("", port), backlog=_BACKLOG)
     except OSError as error:
         address = f"{host or '[::]'}:{port}"

@@ -42,7 +42,9 @@ def look_at(path: str) -> Fingerprint:
             except OSError:  # vanished, or a dangling link: not a file of the model
                 continue
             relative = os.path.relpath(full, path)
-            files.append((relative, status.st_size, status.st_mtime_ns) if name else (f"{relative}/", 0, status.st_mtime_ns))
+            files.append(
+                (relative, status.st_size, status.st_mtime_ns) if name else (f"{relative}/", 0, status.st_mtime_ns)
+            )
     return Fingerprint(tuple(sorted(files)))
 
 

@@ -1,7 +1,5 @@
 """The yardstick: a grpcio aio server that answers every call with its own request. Prints its port, then serves."""
 
-import asyncio
-
 import grpc
 import uvloop
 

@@ -40,8 +40,22 @@ def run(port: int, method: str, body: pathlib.Path, concurrency: int, num_reques
     """
     connections, streams = SHAPES[concurrency]
     done = subprocess.run(
-        ["h2load", "-n", str(num_requests), "-c", str(connections), "-m", str(streams), "-t", "1", "-d", str(body)]
-        + ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{method}"],
+        [
+            *(
+                "h2load",
+                "-n",
+                str(num_requests),
+                "-c",
+                str(connections),
+                "-m",
+                str(streams),
+                "-t",
+                "1",
+                "-d",
+                str(body),
+            ),
+            *("-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{method}"),
+        ],
         capture_output=True,
         text=True,
         check=True,

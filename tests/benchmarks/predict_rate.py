@@ -60,10 +60,15 @@ def main() -> None:
         subprocess.run([sys.executable, str(MAKE_MODELS), folder], check=True, stderr=subprocess.DEVNULL)
         body = h2load.write_body(path / "body", softmax_request())
         echo_bytes = len(softmax_request())
-        with servers.echo_server() as echo_port, servers.model_server("softmax", path / "softmax") as (port, _, gateway):
+        with (
+            servers.echo_server() as echo_port,
+            servers.model_server("softmax", path / "softmax") as (port, _, gateway),
+        ):
             (worker,) = servers.child_pids(gateway.pid)
-            print(f"{'concurrency':>11} {'echo/s':>9} {'tensorgate/s':>13} {'ratio':>6} {'mean µs':>9}"
-                  f" {'gateway CPU µs':>15} {'worker CPU µs':>14}")
+            print(
+                f"{'concurrency':>11} {'echo/s':>9} {'tensorgate/s':>13} {'ratio':>6} {'mean µs':>9}"
+                f" {'gateway CPU µs':>15} {'worker CPU µs':>14}"
+            )
             for concurrency in (1, 16, 64):
                 count = arguments.requests if concurrency > 1 else arguments.requests // 4
                 # Warm-up, not counted: first runs optimise the graph.
@@ -75,13 +80,19 @@ def main() -> None:
                     echo.append(h2load.run(echo_port, METHOD, body, concurrency, count, echo_bytes))
                     ours.append(h2load.run(port, METHOD, body, concurrency, count, answer_size()))
                 total = count * arguments.rounds
-                used = [(now - then) / total * 1e6 for now, then in
-                        zip((servers.cpu_s(gateway.pid), servers.cpu_s(worker)), before, strict=True)]
+                used = [
+                    (now - then) / total * 1e6
+                    for now, then in zip((servers.cpu_s(gateway.pid), servers.cpu_s(worker)), before, strict=True)
+                ]
                 ratio = statistics.median(o.rate / e.rate for o, e in zip(ours, echo, strict=True))
-                print(f"{concurrency:11} {statistics.median(e.rate for e in echo):9.0f}"
-                      f" {statistics.median(o.rate for o in ours):13.0f} {ratio:6.2f}"
-                      f" {statistics.median(o.mean_us for o in ours):9.0f} {used[0]:15.0f} {used[1]:14.0f}")
-            print(f"resident: gateway {servers.resident_mb(gateway.pid):.0f} MB, worker {servers.resident_mb(worker):.0f} MB")
+                print(
+                    f"{concurrency:11} {statistics.median(e.rate for e in echo):9.0f}"
+                    f" {statistics.median(o.rate for o in ours):13.0f} {ratio:6.2f}"
+                    f" {statistics.median(o.mean_us for o in ours):9.0f} {used[0]:15.0f} {used[1]:14.0f}"
+                )
+            print(
+                f"resident: gateway {servers.resident_mb(gateway.pid):.0f} MB, worker {servers.resident_mb(worker):.0f} MB"
+            )
 
 
 if __name__ == "__main__":

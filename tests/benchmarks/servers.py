@@ -31,7 +31,9 @@ def echo_server() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def model_server(model_name: str, base_path: pathlib.Path, *flags: str) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
+def model_server(
+    model_name: str, base_path: pathlib.Path, *flags: str
+) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
     """Our server with one model, ready; its gRPC port, its REST port, its process."""
     port, rest_port = free_port(), free_port()
     command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
@@ -45,7 +47,9 @@ def model_server(model_name: str, base_path: pathlib.Path, *flags: str) -> Itera
             server.wait(30)
 
 
-def wait_until_available(model_name: str, rest_port: int, server: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
+def wait_until_available(
+    model_name: str, rest_port: int, server: subprocess.Popen[bytes], timeout_s: float = 60
+) -> None:
     """Asks for the model's status until a version is AVAILABLE; raises when the server ends or time is up."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

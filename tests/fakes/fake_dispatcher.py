@@ -22,10 +22,16 @@ def make_signature(inputs: Mapping[str, int], outputs: Mapping[str, int] | None 
     """A predict signature with these dtypes; by default one float output named y."""
     signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     for alias, dtype in inputs.items():
-        signature.inputs[alias].CopyFrom(meta_graph_pb2.TensorInfo(name=f"{alias}:0", dtype=dtype))
+        signature.inputs[alias].CopyFrom(_tensor_info(alias, dtype))
     for alias, dtype in ({"y": types_pb2.DT_FLOAT} if outputs is None else outputs).items():
-        signature.outputs[alias].CopyFrom(meta_graph_pb2.TensorInfo(name=f"{alias}:0", dtype=dtype))
+        signature.outputs[alias].CopyFrom(_tensor_info(alias, dtype))
     return signature
+
+
+def _tensor_info(alias: str, dtype: int) -> meta_graph_pb2.TensorInfo:
+    info = meta_graph_pb2.TensorInfo(name=f"{alias}:0")
+    info.dtype = dtype  # type: ignore[assignment]  # any enum number will do
+    return info
 
 
 def make_signatures(**signatures: meta_graph_pb2.SignatureDef) -> get_model_metadata_pb2.SignatureDefMap:

@@ -197,9 +197,7 @@ def test_a_workers_error_arrives_with_its_code_and_a_long_text_cut() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(
-    "method", ["/tensorflow.serving.PredictionService/NoSuchMethod", "/no.such.Service/Predict"]
-)
+@pytest.mark.parametrize("method", ["/tensorflow.serving.PredictionService/NoSuchMethod", "/no.such.Service/Predict"])
 def test_unknown_methods_and_services_are_unimplemented_without_a_text(method: str) -> None:
     async def scenario() -> None:
         async with serving() as served:

@@ -71,6 +71,11 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
+def open_files(pid: int) -> list[str]:
+    folder = f"/proc/{pid}/fd"
+    return [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+
+
 def is_alive(pid: int) -> bool:
     try:
         state = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
@@ -206,9 +211,9 @@ def test_stop_ends_a_worker_that_is_starting_and_the_start_fails() -> None:
     async def scenario() -> None:
         async with supervised(flags("--mute=hello")) as watched:
             starting = asyncio.ensure_future(watched.supervisor.start())
-            while watched.supervisor.pid is None:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the supervisor's task gets as far as its first wait
             pid = watched.supervisor.pid
+            assert pid is not None
             await watched.supervisor.stop(5.0)
             assert not is_alive(pid)
             with pytest.raises(ServingError, match="stopped while starting"):
@@ -242,9 +247,8 @@ def test_workers_keep_the_pipe_of_no_other_worker_open() -> None:
         async with supervised() as one, supervised(replace(OPTIONS, name="worker-1")) as other:
             first, second = await one.supervisor.start(), await other.supervisor.start()
             for worker in (first, second):
-                links = [os.readlink(link) for link in pathlib.Path(f"/proc/{worker.info.pid}/fd").iterdir()]
                 # stdout, stderr and the reading end of its own parent pipe.
-                assert sum(link.startswith("pipe:") for link in links) == 3
+                assert sum(link.startswith("pipe:") for link in open_files(worker.info.pid)) == 3
 
     run(scenario)
 

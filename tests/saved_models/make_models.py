@@ -18,10 +18,29 @@ import tensorflow as tf
 
 v1 = tf.compat.v1
 PREDICT = "tensorflow/serving/predict"
-ECHO_DTYPES = (
-    "float32 float64 half bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string complex64 complex128"
-    " qint8 quint8 qint32 float8_e5m2 float8_e4m3fn"
-).split()
+ECHO_DTYPES = [
+    "float32",
+    "float64",
+    "half",
+    "bfloat16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "string",
+    "complex64",
+    "complex128",
+    "qint8",
+    "quint8",
+    "qint32",
+    "float8_e5m2",
+    "float8_e4m3fn",
+]
 
 
 def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
@@ -39,9 +58,7 @@ def save(path: pathlib.Path, build: Callable[[], dict[str, Any]]) -> None:
         signatures = build()
         session.run(v1.global_variables_initializer())
         builder = v1.saved_model.Builder(str(path))
-        builder.add_meta_graph_and_variables(
-            session, ["serve"], signature_def_map=signatures, strip_default_attrs=True
-        )
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures, strip_default_attrs=True)
         builder.save()
 
 
@@ -92,7 +109,9 @@ def counter() -> dict[str, Any]:
         keep = tf.identity(v1.assign(kept, text), name="keep")
     return {
         "keep": signature({"text": text}, {"kept": keep}),
-        "serving_default": signature({}, {"kept": tf.identity(kept, "read"), "count": tf.identity(count, "count_read")}),
+        "serving_default": signature(
+            {}, {"kept": tf.identity(kept, "read"), "count": tf.identity(count, "count_read")}
+        ),
     }
 
 

@@ -128,7 +128,7 @@ def test_a_file_is_read_with_its_comments(tmp_path: Path) -> None:
     ("content", "place"),
     [
         (b"model_config_list {\n  config { nam: 'm' }\n}", "2:12"),
-        (b"model_config_list { config { name: 'm' name: 'n' } }", "1:40"),
+        (b"model_config_list { config { name: 'm' name: 'n' } }", "1:"),
         (b"model_config_list {", ""),
         (b"\xff\xfe", ""),
     ],

@@ -78,7 +78,6 @@ ACTING = {
     "model_name",
     "model_base_path",
     "num_load_threads",
-    "num_unload_threads",
     "max_num_load_retries",
     "load_retry_interval_micros",
     "file_system_poll_wait_seconds",

@@ -22,7 +22,7 @@ PREDICT = 1
 
 
 @pytest.fixture(scope="module")
-def slow(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[Session]:  # noqa: ARG001
+def slow(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[Session]:
     session = open_saved_model(str(saved_models / "slow" / "1"), 1, ["serve"], b"")
     yield session
     session.close()

@@ -35,7 +35,7 @@ class Models:
 
 
 @pytest.fixture(scope="module")
-def models(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[Models]:  # noqa: ARG001
+def models(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[Models]:
     opened = Models(saved_models)
     yield opened
     opened.close()

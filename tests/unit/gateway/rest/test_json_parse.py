@@ -42,17 +42,11 @@ def test_legal_documents_are_read(body: bytes, value: JsonValue) -> None:
     assert read_json(text, 1 if text[0] == "\ufeff" else 0) == value
 
 
-def test_integers_and_floating_point_are_told_apart() -> None:
-    for numbers in (b"[1, 1.0, 1e0, -0, -0.0]", b"[1, 1.0, 1e0, -0, -0.0, Inf]"):
-        one, decimal, exponent, zero, minus_zero, *_ = parse_json(numbers)  # type: ignore[misc]
-        assert [type(number) for number in (one, decimal, exponent, zero, minus_zero)] == [
-            int,
-            float,
-            float,
-            int,
-            float,
-        ]
-        assert math.copysign(1, minus_zero) == -1
+@pytest.mark.parametrize("tail", [b"", b", Inf"])
+def test_integers_and_floating_point_are_told_apart(tail: bytes) -> None:
+    numbers = parse_json(b"[1, 1.0, 1e0, -0, -0.0" + tail + b"]")
+    assert isinstance(numbers, list)
+    assert [repr(number) for number in numbers[:5]] == ["1", "1.0", "1.0", "0", "-0.0"]
 
 
 @pytest.mark.parametrize("body", [b"[NaN]", b"[-NaN]", b"[NaN, Inf]"])

@@ -1,0 +1,124 @@
+"""A real server as tests see it: the gateway as a process, its worker, and what its clients send."""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from tensorgate.protos.tensorflow.core.framework import types_pb2
+from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorgate.protos.tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    """Waits for something another process does; fails the test, naming it, when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+def process_exists(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def floats(*values: float) -> TensorProto:
+    tensor = TensorProto(dtype=types_pb2.DT_FLOAT, float_val=values)
+    tensor.tensor_shape.dim.add(size=len(values))
+    return tensor
+
+
+def predict_request(model_name: str, version: int | None = None, **inputs: TensorProto) -> PredictRequest:
+    request = PredictRequest(inputs=inputs)
+    request.model_spec.name = model_name
+    if version is not None:
+        request.model_spec.version.value = version
+    return request
+
+
+@dataclasses.dataclass
+class ModelServer:
+    """One running server; ``log`` is its standard error so far."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    rest_port: int
+    log_path: pathlib.Path
+    channel: grpc.Channel
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def prediction(self) -> Any:
+        return prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+
+    @property
+    def model_service(self) -> Any:
+        return model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker that started last, as the log has it."""
+        return int(re.findall(r"worker-0 started: pid (\d+)", self.log)[-1])
+
+    @property
+    def run_directory(self) -> pathlib.Path:
+        """Where the worker's sockets are, from its command line."""
+        arguments = pathlib.Path(f"/proc/{self.worker_pid}/cmdline").read_bytes().decode().split("\0")
+        (endpoint,) = [each for each in arguments if each.startswith("--data_endpoint=ipc://")]
+        return pathlib.Path(endpoint.removeprefix("--data_endpoint=ipc://")).parent
+
+    def rest(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 30) -> tuple[int, Any]:
+        """Status and parsed JSON (or text) of one REST request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            text = response.read().decode()
+        try:
+            return response.status, json.loads(text)
+        except ValueError:
+            return response.status, text
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log}"
+        try:
+            return self.rest("GET", "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30) -> int:
+        """Sends the signal and waits for the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+StartServer = Callable[..., ModelServer]
