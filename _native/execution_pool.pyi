@@ -1,19 +1,21 @@
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self, disjoint_base
 
 from tensorgate._native.session import Session
 
+@disjoint_base
 class ResponseBuffer(Buffer):
     """A finished response message: a read-only buffer of bytes, empty for an error. Freed with the object."""
 
     def __len__(self) -> int: ...
 
+@disjoint_base
 class ExecutionPool:
     """Native threads that run requests. All methods belong to one thread, the worker's data loop; none of them blocks
     but ``stop``. Raises OSError when threads or the eventfd cannot be had, ValueError for num_threads < 1.
     """
 
     num_threads: int
-    def __init__(self, num_threads: int) -> None: ...
+    def __new__(cls, num_threads: int) -> Self: ...
     @property
     def event_fd(self) -> int:
         """Readable when requests have completed; owned by the pool."""

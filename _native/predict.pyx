@@ -7,11 +7,11 @@ Source: tensorflow_serving/apis/predict.proto; the order of the checks is that o
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from tensorgate._native.byte_writer cimport ByteWriter, put_byte, put_bytes, writer_free, writer_init
+from tensorgate._native.byte_writer cimport put_bytes, writer_free, writer_init
 from tensorgate._native.proto_scan cimport ModelSpecView, merge_model_spec
 from tensorgate._native.proto_wire cimport (
     WIRE_BYTES,

@@ -1,4 +1,4 @@
-"""Scans the one thing the gateway needs out of a request's bytes (its model_spec), and signatures out of a MetaGraphDef.
+"""Scans what the gateway needs out of a request's bytes (its model_spec), and signatures out of a MetaGraphDef.
 
 First step of a request in the gateway (edge → model_spec → route), and again in the worker, which echoes the spec.
 Only the message's outer fields are walked: a tensor of any size is stepped over, never read. Any thread.

@@ -1,10 +1,13 @@
 from collections.abc import Iterable, Sequence
 
+from typing_extensions import disjoint_base
+
 class SessionError(Exception):
     code: int
     message: str
     def __init__(self, code: int, message: str) -> None: ...
 
+@disjoint_base
 class Session:
     """A SavedModel loaded into a TensorFlow session; made and closed on control threads, run by execution threads.
 

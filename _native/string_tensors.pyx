@@ -51,8 +51,8 @@ cdef bint decode_string_content(ProtoReader content, TF_TString* strings, size_t
     cdef ProtoReader lengths = content
     cdef uint64_t size
     cdef uint64_t left
-    cdef size_t i
-    for i in range(num_elements):
+    cdef size_t i, _i
+    for _i in range(num_elements):
         if not read_varint(&content, &size):
             return False
     left = bytes_left(&content)

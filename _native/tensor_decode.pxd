@@ -27,5 +27,6 @@ cdef struct TensorScan:
 
 # Walks the whole TensorProto; False when its bytes are malformed. The scan points into body, which must stay.
 cdef bint scan_tensor(ProtoReader body, TensorScan* scan) noexcept nogil
-# Makes the tensor, in memory of its own (one copy from the request). *tensor is NULL unless DECODED; the caller deletes it.
+# Makes the tensor in memory of its own (one copy from the request). *tensor is NULL unless DECODED; the caller
+# deletes it.
 cdef DecodeOutcome decode_tensor(const TensorScan* scan, TF_Tensor** tensor) noexcept nogil

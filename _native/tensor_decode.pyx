@@ -15,7 +15,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport (
     INT64_MAX,
     int8_t,
-    int16_t,
     int32_t,
     int64_t,
     uint8_t,

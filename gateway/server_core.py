@@ -57,6 +57,7 @@ class ServerCore:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._route_table = RouteTable()
         self._dispatcher = Dispatcher(self._route_table, loop, clock)
+        self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
 

@@ -7,7 +7,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | command | request fields | reply fields |
 |---|---|---|
 | hello | – | pid, epoch, wire_version, tensorflow_version, num_execution_threads |
-| load | handle, name, version, path, tags, session_config (a ConfigProto) | signature_def_map (a SignatureDefMap), load_us |
+| load | handle, name, version, path, tags, session_config (ConfigProto) | signature_def_map, load_us |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | stop | – | – |

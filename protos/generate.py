@@ -21,8 +21,9 @@ IMPORT = re.compile(r"^(from|import) (tensorflow|tensorflow_serving)([.\s])", re
 
 def generate(out: pathlib.Path) -> None:
     """Writes all generated files below ``out``, with an ``__init__.py`` for each package. Needs grpcio-tools."""
-    import grpc_tools
-    from grpc_tools import protoc
+    # Here, since only developers have it.
+    import grpc_tools  # noqa: PLC0415
+    from grpc_tools import protoc  # noqa: PLC0415
 
     sources = sorted(str(path.relative_to(HERE)) for path in HERE.rglob("*.proto"))
     well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"

@@ -1,7 +1,7 @@
 """The worker's control line: hello, load, unload, ping and stop, asked by the gateway over a socket of their own.
 
 A thread of its own owns the control socket and answers pings whatever else goes on; loads and unloads block in loader
-threads and come back through the mailbox. The table of servables belongs to the data loop and is reached by its mailbox.
+threads and come back through the mailbox. The table of servables is the data loop's, reached by its mailbox.
 """
 
 import logging

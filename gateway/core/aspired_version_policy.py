@@ -47,7 +47,7 @@ class AspiredVersionPolicy(Protocol):
 
 
 class AvailabilityPreservingPolicy:
-    """Never without a version that serves: loads the new one first, and unloads the old one when the new one is ready."""
+    """Never without a version that serves: loads the new one first, then unloads the old one."""
 
     def next_action(self, versions: Sequence[VersionSnapshot]) -> PolicyAction | None:
         aspired = [each for each in versions if each.is_aspired]

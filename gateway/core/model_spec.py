@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A request's model_spec. At most one of ``version`` and ``version_label`` is not None; neither: the latest version.
+    """A request's model_spec: at most one of ``version`` and ``version_label`` is not None; neither: the latest.
 
     An empty ``name`` is possible here and refused by the route table; an empty ``signature_name`` means
     ``serving_default``.

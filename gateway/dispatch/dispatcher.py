@@ -13,15 +13,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.deadlines import Deadlines, Timers
 from tensorgate.gateway.dispatch.pending_request import (
     PendingRequest,
     Stage,
-    TimerHandle,
     fail_future,
     resolve_future,
 )
@@ -34,16 +33,6 @@ logger = logging.getLogger("tensorgate.dispatcher")
 
 # TensorFlow's own text for a run that outlives its RunOptions.timeout_in_ms.
 DEADLINE_TEXT = "Timed out waiting for notification"
-
-
-class Timers(Protocol):
-    """The part of an event loop that deadlines need; tests put a manual one in its place."""
-
-    def call_later(
-        self, delay: float, callback: Callable[[PendingRequest], None], request: PendingRequest, /
-    ) -> TimerHandle:
-        """Calls ``callback(request)`` on the edge loop in ``delay`` seconds."""
-        ...
 
 
 class DispatchCounters:
@@ -91,7 +80,7 @@ class Dispatcher:
         self._loop = loop
         self._clock = clock
         self._limits = limits if limits is not None else DispatchLimits()
-        self._timers: Timers = timers if timers is not None else loop
+        self._deadlines = Deadlines(timers if timers is not None else loop, clock, self._expire)
         self._lines: dict[Worker, WorkerLine] = {}
         self._last_request_id = 0
         self._closed = False
@@ -197,6 +186,7 @@ class Dispatcher:
                 request.version.unpin()
                 self._fail(request, _shutting_down())
         self._lines.clear()
+        self._deadlines.close()
 
     # --- a request's way out ------------------------------------------------------------------------------------------
 
@@ -206,11 +196,11 @@ class Dispatcher:
             self._end(request, _shutting_down())
             return
         if request.deadline_s is not None:
-            delay_s = request.deadline_s - self._clock.monotonic_s()
-            if delay_s <= 0:
+            now_s = self._clock.monotonic_s()
+            if request.deadline_s <= now_s:
                 self._expire(request)
                 return
-            request.timer = self._timers.call_later(delay_s, self._expire, request)
+            self._deadlines.add(request, request.deadline_s, now_s)
         self._route(request)
 
     def _route(self, request: PendingRequest) -> bool:
@@ -243,7 +233,7 @@ class Dispatcher:
         remaining_us = -1
         if request.deadline_s is not None:
             remaining_us = int((request.deadline_s - self._clock.monotonic_s()) * 1e6)
-            if remaining_us <= 0:  # its timer is due in this very turn of the loop
+            if remaining_us <= 0:  # it is about to be noticed
                 self._expire(request)
                 return False
         # Never reused, so a reply cannot be taken for another request's.
@@ -304,7 +294,7 @@ class Dispatcher:
             return
         request.stage = Stage.ENDED
         request.version.unpin()
-        if not request.settle():
+        if not self._settle(request):
             self.counters.late_replies += 1
         elif code == Code.OK:
             self.counters.succeeded += 1
@@ -323,7 +313,7 @@ class Dispatcher:
         if request.is_settled:
             return
         self._withdraw(request)
-        if request.settle():
+        if self._settle(request):
             self.counters.deadline_exceeded += 1
             self._send_error(request, ServingError(Code.DEADLINE_EXCEEDED, DEADLINE_TEXT))
 
@@ -331,7 +321,7 @@ class Dispatcher:
         if request.is_settled:
             return
         self._withdraw(request)
-        request.settle()
+        self._settle(request)
         self.counters.cancelled += 1
 
     def _withdraw(self, request: PendingRequest) -> None:
@@ -346,6 +336,16 @@ class Dispatcher:
             request.stage = Stage.ENDED
             request.version.unpin()
 
+    def _settle(self, request: PendingRequest) -> bool:
+        """Marks a request settled: no deadline, no payload any more. False if it was settled before."""
+        if request.is_settled:
+            return False
+        request.is_settled = True
+        request.payload = b""
+        if request.deadline_s is not None:
+            self._deadlines.remove(request)
+        return True
+
     def _end(self, request: PendingRequest, error: ServingError) -> None:
         """Ends a request that no worker has."""
         request.stage = Stage.ENDED
@@ -353,7 +353,7 @@ class Dispatcher:
         self._fail(request, error)
 
     def _fail(self, request: PendingRequest, error: ServingError) -> None:
-        if request.settle():
+        if self._settle(request):
             self.counters.failed += 1
             self._send_error(request, error)
 

@@ -25,12 +25,6 @@ class Stage(IntEnum):
     ENDED = 3  # no longer in any table, its pin has ended
 
 
-class TimerHandle(Protocol):
-    """What asyncio's call_later returns."""
-
-    def cancel(self) -> None: ...
-
-
 class Abandoner(Protocol):
     """The dispatcher, as a request that is cancelled sees it."""
 
@@ -44,6 +38,7 @@ class PendingRequest:
     __slots__ = (
         "_abandoner",
         "deadline_s",
+        "deadline_tick",
         "future",
         "is_settled",
         "line",
@@ -54,7 +49,6 @@ class PendingRequest:
         "payload_bytes",
         "request_id",
         "stage",
-        "timer",
         "version",
     )
 
@@ -80,7 +74,7 @@ class PendingRequest:
         self.line: WorkerLine | None = None
         self.request_id = 0
         self.stage = Stage.NEW
-        self.timer: TimerHandle | None = None
+        self.deadline_tick = 0  # Deadlines' own
         self._abandoner = abandoner
 
     def cancel(self) -> None:
@@ -89,17 +83,6 @@ class PendingRequest:
             return
         fail_future(self.future, ServingError(Code.CANCELLED, "The request was cancelled by its client."))
         self._abandoner.abandon(self)
-
-    def settle(self) -> bool:
-        """Marks the request settled, ends its timer and lets its payload go; False if it was settled before."""
-        if self.is_settled:
-            return False
-        self.is_settled = True
-        self.payload = b""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        return True
 
 
 def resolve_future(future: "asyncio.Future[Reply]", reply: Reply) -> None:

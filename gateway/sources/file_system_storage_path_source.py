@@ -3,8 +3,8 @@
 Start of a version's line: FileSystemStoragePathSource → Target. Owned by the edge loop's thread; the looking itself
 blocks on the file system and runs in executor threads.
 
-Unlike upstream, a base path that cannot be read affects its own model only, and a version is not aspired while its files
-are still being written (version_files.py says how that is told).
+Unlike upstream, a base path that cannot be read affects its own model only, and a version is not aspired while its
+files are still being written (version_files.py says how that is told).
 
 Source: tensorflow_serving/sources/storage_path/file_system_storage_path_source.h.
 """
@@ -110,7 +110,7 @@ def look_for_versions(servable: ServableToMonitor) -> Found:
 
 
 class FileSystemStoragePathSource:
-    """Looks every ``poll_wait_s`` seconds; 0 means once, negative never. A model's versions reach the target at each look.
+    """Looks every ``poll_wait_s`` seconds; 0 means once, negative never. Each look tells the target of every model.
 
     While the files of a newly found version are not settled, the versions aspired before stay aspired and the next look
     decides. With a single look there is no next one, so what is there then counts.

@@ -90,9 +90,8 @@ def main() -> None:
                     f" {statistics.median(o.rate for o in ours):13.0f} {ratio:6.2f}"
                     f" {statistics.median(o.mean_us for o in ours):9.0f} {used[0]:15.0f} {used[1]:14.0f}"
                 )
-            print(
-                f"resident: gateway {servers.resident_mb(gateway.pid):.0f} MB, worker {servers.resident_mb(worker):.0f} MB"
-            )
+            resident = servers.resident_mb(gateway.pid), servers.resident_mb(worker)
+            print("resident: gateway {:.0f} MB, worker {:.0f} MB".format(*resident))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,15 @@ class ManualTime:
         return sum(not timer.is_cancelled for timer in self.timers)
 
     def advance(self, seconds: float) -> None:
-        """Moves on, and fires what has become due, in order."""
-        self.now_s += seconds
-        due = sorted((t for t in self.timers if t.due_s <= self.now_s), key=lambda t: t.due_s)
-        self.timers = [t for t in self.timers if t.due_s > self.now_s]
-        for timer in due:
-            if not timer.is_cancelled:
-                timer.callback(*timer.arguments)
+        """Moves on, stopping at every timer that becomes due, those that timers start included."""
+        end_s = self.now_s + seconds
+        while True:
+            self.timers = [timer for timer in self.timers if not timer.is_cancelled]
+            due = [timer for timer in self.timers if timer.due_s <= end_s]
+            if not due:
+                break
+            timer = min(due, key=lambda each: each.due_s)
+            self.timers.remove(timer)
+            self.now_s = max(self.now_s, timer.due_s)
+            timer.callback(*timer.arguments)
+        self.now_s = end_s

@@ -13,6 +13,7 @@ import pytest
 from tests.harness.model_server import ModelServer, StartServer, free_port, wait_until
 
 START_TIMEOUT_S = 60.0
+SERVER = (sys.executable, "-m", "tensorgate.gateway.main")
 
 
 @pytest.fixture

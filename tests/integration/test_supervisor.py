@@ -21,17 +21,8 @@ from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import WorkerClient
 from tensorgate.protos.status_codes import Code, ServingError
-
-FAKE_WORKER = pathlib.Path(__file__).parents[1] / "fakes" / "fake_worker.py"
-OPTIONS = WorkerOptions(
-    name="worker-0",
-    num_execution_threads=2,
-    command=(sys.executable, str(FAKE_WORKER)),
-    start_timeout_s=20.0,
-    heartbeat_interval_s=0.05,
-    heartbeat_timeout_s=5.0,
-    min_backoff_s=0.01,
-)
+from tests.fakes.fake_worker_options import FAKE_WORKER
+from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS as OPTIONS
 
 
 def flags(*more: str) -> WorkerOptions:
@@ -211,7 +202,8 @@ def test_stop_ends_a_worker_that_is_starting_and_the_start_fails() -> None:
     async def scenario() -> None:
         async with supervised(flags("--mute=hello")) as watched:
             starting = asyncio.ensure_future(watched.supervisor.start())
-            await asyncio.sleep(0)  # the supervisor's task gets as far as its first wait
+            for _ in range(3):  # the supervisor's task gets as far as waiting for hello
+                await asyncio.sleep(0)
             pid = watched.supervisor.pid
             assert pid is not None
             await watched.supervisor.stop(5.0)

@@ -160,5 +160,5 @@ def test_garbage_behind_a_valid_head_never_crashes(garbage: bytes, dtype: int, d
     try:
         decode_tensor_proto(head + garbage)
     except ValueError:
-        with pytest.raises(ValueError, match="malformed|invalid"):
+        with pytest.raises(ValueError, match=r"malformed|invalid"):
             decode_tensor_proto(head + garbage)

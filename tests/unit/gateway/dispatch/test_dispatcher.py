@@ -48,6 +48,10 @@ class Scene:
     def num_pins(self) -> int:
         return self.table.snapshot.versions["m"][1].num_pins
 
+    @property
+    def num_deadlines(self) -> int:
+        return len(self.dispatcher._deadlines)
+
     def submit(
         self, payload: bytes = b"x", timeout_s: float | None = None, metadata: RequestMetadata = NO_METADATA
     ) -> Call:
@@ -88,7 +92,7 @@ async def test_a_request_reaches_the_worker_as_submitted_and_its_reply_comes_bac
     worker.reply_to(0, b"answer")
     assert await call == Reply(b"answer", 11, 22, 3, 4)
     assert scene.num_pins == 0
-    assert scene.time.num_pending == 0
+    assert scene.num_deadlines == 0
     assert scene.dispatcher.counters.succeeded == 1
 
 
@@ -275,7 +279,7 @@ async def test_cancelling_completes_at_once_but_the_pin_stays_until_the_reply() 
     call.cancel()
     assert (await error_of(call)).code == Code.CANCELLED
     assert worker.cancelled == [worker.handed[0].request_id]
-    assert (scene.num_pins, scene.time.num_pending) == (1, 0)
+    assert (scene.num_pins, scene.num_deadlines) == (1, 0)
     worker.reply_to(0)
     assert scene.num_pins == 0
     assert (scene.dispatcher.counters.cancelled, scene.dispatcher.counters.late_replies) == (1, 1)
@@ -340,7 +344,7 @@ async def test_a_death_fails_what_was_handed_over_and_names_worker_cause_and_rem
         assert error.code == Code.UNAVAILABLE
         for part in ("worker-0", "signal 9 (SIGKILL)", "can be retried"):
             assert part in error.message
-    assert (scene.num_pins, scene.time.num_pending) == (0, 0)
+    assert (scene.num_pins, scene.num_deadlines) == (0, 0)
     assert scene.dispatcher.counters.worker_deaths == 1
 
 
@@ -428,7 +432,7 @@ async def test_closing_fails_everything_and_whatever_comes_later() -> None:
     scene.dispatcher.close()
     for call in [*calls, scene.submit()]:
         assert await error_of(call) == ServingError(Code.UNAVAILABLE, "The server is shutting down.")
-    assert (scene.num_pins, scene.time.num_pending) == (0, 0)
+    assert (scene.num_pins, scene.num_deadlines) == (0, 0)
 
 
 @in_loop
