@@ -33,8 +33,11 @@ class ExecutionPool:
     def cancel(self, request_id: int) -> bool:
         """Drops a request that has not begun to run; it still completes, with CANCELLED. False when unknown."""
 
-    def drain(self) -> list[tuple[int, int, bytes, int, int, ResponseBuffer, Session]]:
-        """What has completed: (request_id, code, message, queue_us, run_us, response, session)."""
+    def drain(self) -> list[tuple[int, int, bytes, int, int, bytes | ResponseBuffer, Session]]:
+        """What has completed: (request_id, code, message, queue_us, run_us, response, session).
+
+        A small response is bytes, a large one is taken over without a copy; an error's is empty.
+        """
 
     def stop(self) -> None:
         """Runs what is queued, then ends the threads; blocks until they have. Idempotent."""

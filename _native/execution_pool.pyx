@@ -56,6 +56,8 @@ cdef enum:
     CANCELLED = 1
     DEADLINE_EXCEEDED = 4
     UNIMPLEMENTED = 12
+    # Below this a copy costs less than a buffer object and its life.
+    COPY_BELOW_BYTES = 32 * 1024
 
 
 cdef struct Job:
@@ -173,6 +175,14 @@ cdef class ResponseBuffer:
         free(self.data)
 
 
+cdef ResponseBuffer _take_response(RunResult* result):
+    cdef ResponseBuffer response = ResponseBuffer.__new__(ResponseBuffer)
+    response.data = result.response.data
+    response.size = result.response.size
+    result.response.data = NULL
+    return response
+
+
 cdef class _Ticket:
     """What a submitted request keeps alive: its session, its payload and its job."""
     cdef Session session
@@ -281,7 +291,6 @@ cdef class ExecutionPool:
         cdef JobList done
         cdef Job* job
         cdef _Ticket ticket
-        cdef ResponseBuffer response
         cdef uint64_t ignored
         completed = []
         eventfd_read(self.pool.event_fd, &ignored)
@@ -295,11 +304,13 @@ cdef class ExecutionPool:
             if job is NULL:
                 return completed
             ticket = self._tickets.pop(job.request_id)
-            response = ResponseBuffer.__new__(ResponseBuffer)
-            if job.result.code == 0:
-                response.data = job.result.response.data
-                response.size = job.result.response.size
-                job.result.response.data = NULL
+            if job.result.code != 0:
+                response = b""
+            elif job.result.response.size < COPY_BELOW_BYTES:
+                response = PyBytes_FromStringAndSize(
+                    <const char*>job.result.response.data, <Py_ssize_t>job.result.response.size)
+            else:
+                response = _take_response(&job.result)
             completed.append((
                 job.request_id, job.result.code,
                 PyBytes_FromStringAndSize(<const char*>job.result.message.data, <Py_ssize_t>job.result.message.size)
@@ -324,7 +335,6 @@ cdef class ExecutionPool:
 def predict_once(Session session not None, payload, int64_t remaining_us=-1):
     cdef Py_buffer buffer
     cdef RunResult result
-    cdef ResponseBuffer response = ResponseBuffer.__new__(ResponseBuffer)
     PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
     run_result_init(&result)
     try:
@@ -335,10 +345,7 @@ def predict_once(Session session not None, payload, int64_t remaining_us=-1):
         message = (
             PyBytes_FromStringAndSize(<const char*>result.message.data, <Py_ssize_t>result.message.size)
             if result.message.size else b"")
-        if result.code == 0:
-            response.data = result.response.data
-            response.size = result.response.size
-            result.response.data = NULL
+        response = _take_response(&result) if result.code == 0 else ResponseBuffer.__new__(ResponseBuffer)
         return result.code, message, response, result.run_us
     finally:
         run_result_free(&result)

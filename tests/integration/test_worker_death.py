@@ -1,140 +1,96 @@
-"""Supervisor, placement, route table and dispatcher together, while their worker dies."""
+"""A worker that is killed takes its own requests with it and nothing else, and serves again."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable
 
-import pytest
-import zmq
+import grpc
 
-from tensorgate.gateway.core.clock import SystemClock
-from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.core.servable_id import ServableId
-from tensorgate.gateway.core.source import ServableData
-from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method
-from tensorgate.gateway.dispatch.dispatcher import Dispatcher
-from tensorgate.gateway.dispatch.placement import Placement
-from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
-from tensorgate.gateway.dispatch.route_table import RouteTable
-from tensorgate.gateway.dispatch.run_directory import RunDirectory
-from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_line import DispatchLimits
-from tensorgate.gateway.dispatch.worker_loader import LoadOptions
-from tensorgate.protos.status_codes import Code, ServingError
-from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS
-
-LIMITS = DispatchLimits(credit_per_thread=1, extra_credit=0)
+from tensorgate.protos.tensorflow.core.framework import types_pb2
+from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tests.harness.model_server import ModelServer, StartServer, floats, predict_request, process_exists, wait_until
 
 
-class Gateway:
-    """Everything between an edge and the worker process."""
-
-    def __init__(self, options: WorkerOptions, context: "zmq.Context[zmq.Socket[bytes]]", run: RunDirectory) -> None:
-        loop, clock = asyncio.get_running_loop(), SystemClock()
-        self.table = RouteTable()
-        self.publisher = RoutePublisher(self.table)
-        self.dispatcher = Dispatcher(self.table, loop, clock, LIMITS)
-        self.placement = Placement()
-        self.supervisor = Supervisor(options, context, loop, run, clock)
-        self.supervisor.subscribe(self.placement.add_worker, self.placement.remove_worker)
-        self.supervisor.subscribe(self.dispatcher.add_worker, self.dispatcher.remove_worker)
-
-    async def serve(self, name: str) -> None:
-        data = ServableData(ServableId(name, 1), f"/models/{name}/1")
-        loader = self.placement.loader_factory(LoadOptions())(data)
-        await loader.load()
-        await self.publisher.publish(data.id, loader)
-
-    def submit(self, payload: bytes) -> Call:
-        pin = self.dispatcher.resolve(ModelSpec("m"))
-        return self.dispatcher.submit(pin, Method.PREDICT, payload, NO_METADATA, None)
-
-    async def ask_until_served(self, payload: bytes) -> bytes:
-        """As a client that retries on UNAVAILABLE."""
-        while True:
-            try:
-                return bytes((await self.submit(payload)).payload)
-            except ServingError as error:
-                if error.code != Code.UNAVAILABLE:
-                    raise
-                await asyncio.sleep(0.01)
+def rounds(number: int) -> TensorProto:
+    return TensorProto(dtype=types_pb2.DT_INT32, int_val=[number])
 
 
-@asynccontextmanager
-async def gateway(options: WorkerOptions = FAKE_WORKER_OPTIONS) -> AsyncIterator[Gateway]:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    run_directory = RunDirectory()
-    made = Gateway(options, context, run_directory)
-    try:
-        await made.supervisor.start()
-        await made.serve("m")
-        yield made
-    finally:
-        await made.placement.close()
-        await made.supervisor.stop(5.0)
-        made.dispatcher.close()
-        run_directory.remove()
-        context.term()
+def text(value: bytes) -> TensorProto:
+    return TensorProto(dtype=types_pb2.DT_STRING, string_val=[value])
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        await asyncio.wait_for(scenario(), 60)
-
-    asyncio.run(limited())
-
-
-async def error_of(call: Call) -> ServingError:
-    with pytest.raises(ServingError) as caught:
-        await call
-    return caught.value
-
-
-def test_a_request_goes_to_the_worker_process_and_back() -> None:
-    async def scenario() -> None:
-        async with gateway() as served:
-            assert (await served.submit(b"echo")).payload == b"echo"
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("payload", "cause"),
-    [(b"kill", "was killed by signal 9 (SIGKILL)"), (b"exit 3", "exited with code 3")],
-    ids=["killed", "exited"],
-)
-def test_a_worker_that_dies_in_a_request_fails_it_and_its_successor_serves_the_model_again(
-    payload: bytes, cause: str
+def test_a_killed_worker_fails_its_requests_at_once_and_is_respawned(
+    start_server: StartServer, model_config: Callable[..., str]
 ) -> None:
-    async def scenario() -> None:
-        async with gateway() as served:
-            # Two execution threads, so a credit of two: the third waits in the gateway.
-            held, fatal, waiting = served.submit(b"hold"), served.submit(payload), served.submit(b"waits")
-            for call in (held, fatal):
-                error = await error_of(call)
-                assert error.code == Code.UNAVAILABLE
-                assert cause in error.message
-                assert "can be retried" in error.message
-            assert "restarting" in (await error_of(waiting)).message
-            assert await served.ask_until_served(b"again") == b"again"
-            assert served.supervisor.num_starts == 2
-            assert served.table.snapshot.versions["m"][1].num_pins == 0
+    server = start_server(model_config("slow", "half_plus_two", "counter"))
+    keep = predict_request("counter", text=text(b"before"))
+    keep.model_spec.signature_name = "keep"
+    server.prediction.Predict(keep, timeout=30)
+    first = server.worker_pid
 
-    run(scenario)
+    # Slow ones fill every execution thread and the worker's credit; the counter's wait behind them, some in the worker,
+    # most in the gateway.
+    slow = [
+        server.prediction.Predict.future(predict_request("slow", rounds=rounds(10**8)), timeout=60) for _ in range(20)
+    ]
+    queued = [server.prediction.Predict.future(keep, timeout=60) for _ in range(50)]
+    time.sleep(0.5)
+    assert not any(call.done() for call in slow + queued)
+    began = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    outcomes = {(call.exception(timeout=10).code(), "worker" in call.exception().details()) for call in slow + queued}
+    assert outcomes == {(grpc.StatusCode.UNAVAILABLE, True)}
+    assert time.monotonic() - began < 5
+    assert "was killed by signal 9" in server.log or "SIGKILL" in server.log
+
+    wait_until(lambda: server.worker_pid != first, "a new worker")
+    ask = predict_request("counter")
+    wait_until(lambda: answers(server, ask), "the counter loaded again")
+    # A fresh process: had anything meant for the dead worker run on this one, the count would show it.
+    response = server.prediction.Predict(ask, timeout=30)
+    assert response.outputs["count"].int64_val == [0]
+    assert response.outputs["kept"].string_val == [b"nothing"]
+    wait_until(lambda: answers(server, predict_request("half_plus_two", x=floats(1))), "half_plus_two loaded again")
+    assert not process_exists(first)
 
 
-def test_withdrawing_waits_for_a_request_that_only_the_workers_death_ends() -> None:
-    async def scenario() -> None:
-        async with gateway() as served:
-            held = served.submit(b"hold")
-            withdrawn = asyncio.ensure_future(served.publisher.withdraw(ServableId("m", 1)))
-            await asyncio.sleep(0)
-            assert not withdrawn.done()
-            worker = served.supervisor.worker
-            assert worker is not None
-            with pytest.raises(ServingError, match="exited with code 5"):
-                await worker.load(99, "exit", 1, "/models/exit/1", ["serve"], b"")
-            await withdrawn
-            assert (await error_of(held)).code == Code.UNAVAILABLE
+def answers(server: ModelServer, request: PredictRequest) -> bool:
+    try:
+        server.prediction.Predict(request, timeout=10)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+        return False
+    return True
 
-    run(scenario)
+
+def test_a_worker_that_keeps_dying_does_not_take_the_gateway_down(
+    start_server: StartServer, model_config: Callable[..., str]
+) -> None:
+    server = start_server(model_config("half_plus_two"))
+    request = predict_request("half_plus_two", x=floats(1))
+    for _ in range(3):
+        wait_until(lambda: answers(server, request), "an answer")
+        os.kill(server.worker_pid, signal.SIGKILL)
+        assert server.rest("GET", "/livez")[0] == 200
+    wait_until(lambda: answers(server, request), "an answer after the last death")
+    assert len(list(pathlib.Path(server.run_directory).iterdir())) <= 3, "socket files of dead workers are left behind"
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(
+    start_server: StartServer, model_config: Callable[..., str]
+) -> None:
+    server = start_server(model_config("half_plus_two"), "--worker_heartbeat_timeout_s=2")
+    first = server.worker_pid
+    os.kill(first, signal.SIGSTOP)
+    request = predict_request("half_plus_two", x=floats(1))
+    # The deadline fires in the gateway, whatever the worker does.
+    began = time.monotonic()
+    hung = server.prediction.Predict.future(request, timeout=0.5)
+    assert hung.exception(timeout=5).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - began < 3
+    wait_until(lambda: server.worker_pid != first, "a new worker")
+    wait_until(lambda: answers(server, request), "an answer from it")
+    assert "heartbeat" in server.log

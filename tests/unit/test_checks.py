@@ -14,7 +14,7 @@ NATIVE = ROOT / "_native"
 
 def run(module: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
     """Runs a tool that the ``dev`` extra installs; fails with what it says."""
-    name = module.split(".")[0]
+    name = module.split(".", maxsplit=1)[0]
     if importlib.util.find_spec(name) is None:
         pytest.skip(f'{name} is not installed: pip install -e ".[dev]"')
     done = subprocess.run(
