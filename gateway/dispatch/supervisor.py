@@ -179,7 +179,7 @@ class Supervisor:
                 return
             if self._clock.monotonic_s() - began_s >= self._options.backoff_reset_s:
                 backoff_s = self._options.min_backoff_s
-            logger.error("%s; starting it again in %.1f s", cause.message, backoff_s)
+            logger.info("starting %s again in %.1f s", self.name, backoff_s)
             try:
                 await asyncio.wait_for(self._stopping.wait(), backoff_s)
             except asyncio.TimeoutError:
@@ -299,6 +299,9 @@ class Supervisor:
 
     def _bury(self, incarnation: _Incarnation, cause: ServingError) -> None:
         self._current = None
+        # Before any client hears of it; a first start that fails is told by the exception of ``start`` alone.
+        if self._first_up.done():
+            logger.log(logging.INFO if self._stopping.is_set() else logging.ERROR, "%s", cause.message)
         if incarnation.is_up:
             for _, on_down in self._listeners:
                 on_down(incarnation.client, cause)

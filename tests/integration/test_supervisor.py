@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,7 +257,7 @@ async def main():
     options = WorkerOptions("worker-0", 1, (sys.executable, sys.argv[1]))
     supervisor = Supervisor(options, zmq.Context(), asyncio.get_running_loop(), run_directory, SystemClock())
     worker = await supervisor.start()
-    print(worker.info.pid, flush=True)
+    print(worker.info.pid, run_directory.path, flush=True)
     await asyncio.sleep(60)
 
 asyncio.run(main())
@@ -271,9 +272,12 @@ def test_a_worker_ends_when_its_gateway_is_killed(tmp_path: pathlib.Path) -> Non
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
     ) as gateway:
         assert gateway.stdout is not None
-        worker_pid = int(gateway.stdout.readline())
+        pid, folder = gateway.stdout.readline().split()
+        worker_pid = int(pid)
         assert is_alive(worker_pid)
         gateway.kill()
+    # Nobody is left to remove it, and it is in /tmp where the test's own folder is too deep for a socket's path.
+    shutil.rmtree(folder)
     deadline_s = time.monotonic() + 10
     while is_alive(worker_pid):
         assert time.monotonic() < deadline_s, "the worker outlives its gateway"
