@@ -10,8 +10,10 @@ class ResponseBuffer(Buffer):
 
 @disjoint_base
 class ExecutionPool:
-    """Native threads that run requests. All methods belong to one thread, the worker's data loop; none of them blocks
-    but ``stop``. Raises OSError when threads or the eventfd cannot be had, ValueError for num_threads < 1.
+    """Native threads that run requests. All methods belong to one thread, the worker's data loop.
+
+    None of them blocks but ``stop`` (and ``submit``, for the microseconds of a request that it runs at once). Raises
+    OSError when threads or the eventfd cannot be had, ValueError for num_threads < 1.
     """
 
     num_threads: int
@@ -24,8 +26,10 @@ class ExecutionPool:
     def in_flight(self) -> int:
         """Requests submitted and not yet drained."""
 
-    def submit(self, session: Session, request_id: int, method: int, payload: Buffer, remaining_us: int) -> None:
-        """Queues one request; session and payload are held, uncopied, until it is drained.
+    def submit(self, session: Session, request_id: int, method: int, payload: Buffer, remaining_us: int) -> bool:
+        """Queues one request, or runs it at once if it is expected to take a few microseconds: then True.
+
+        Session and payload are held, uncopied, until it is drained; one that ran at once does not ring ``event_fd``.
 
         remaining_us is the time left to its deadline, -1 for none. Raises ValueError for a request_id in flight.
         """

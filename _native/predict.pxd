@@ -14,6 +14,9 @@ cdef struct RunResult:
     uint64_t run_us
 
 
+# How long this request is expected to take from here to its response, in µs, if it would run in the calling thread;
+# 0 when it would not, or when nothing is known. Reads no more than the model_spec.
+cdef int64_t expected_predict_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil
 cdef void run_result_init(RunResult* result) noexcept nogil
 cdef void run_result_free(RunResult* result) noexcept nogil
 # Never raises and never keeps payload. deadline_us: monotonic clock, -1 for none.

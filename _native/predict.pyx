@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset, strlen
 
 from tensorgate._native.byte_writer cimport put_bytes, writer_free, writer_init
-from tensorgate._native.proto_scan cimport ModelSpecView, merge_model_spec
+from tensorgate._native.proto_scan cimport ModelSpecView, merge_model_spec, scan_model_spec_view
 from tensorgate._native.proto_wire cimport (
     WIRE_BYTES,
     ProtoReader,
@@ -28,6 +28,7 @@ from tensorgate._native.session cimport (
     Endpoint,
     SessionState,
     Signature,
+    expected_in_caller_us,
     find_signature,
     run_signature,
 )
@@ -447,7 +448,7 @@ cdef void _work_free(Work* work, const Signature* signature) noexcept nogil:
 
 
 cdef int _run(
-    SessionState* state, Signature* signature, Work* work, int64_t deadline_us, RunResult* result,
+    SessionState* state, Signature* signature, size_t request_size, Work* work, int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
     cdef TF_Status* status
     cdef int code, i
@@ -462,8 +463,8 @@ cdef int _run(
         work.fetches[i] = work.chosen[i].output
     status = tf.NewStatus()
     run_signature(
-        state, signature, work.inputs, work.feeds, work.fetches, work.outputs, work.num_outputs, deadline_us,
-        &result.run_us, status)
+        state, signature, request_size, work.inputs, work.feeds, work.fetches, work.outputs, work.num_outputs,
+        deadline_us, &result.run_us, status)
     code = tf.GetCode(status)
     if code != OK:
         _say(result, tf.Message(status))
@@ -493,21 +494,38 @@ cdef int _encode(
     return OK
 
 
-cdef int _predict_scanned(
-    SessionState* state, ModelSpecView* spec, Entries* entries, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
-    cdef const uint8_t* signature_name = spec.signature_name
-    cdef size_t signature_name_size = spec.signature_name_size
+cdef Slice _signature_name(const ModelSpecView* spec) noexcept nogil:
+    cdef Slice name
+    name.data = spec.signature_name
+    name.size = spec.signature_name_size
+    if name.size == 0:
+        name.data = <const uint8_t*>DEFAULT_SIGNATURE
+        name.size = strlen(DEFAULT_SIGNATURE)
+    return name
+
+
+cdef int64_t expected_predict_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil:
+    cdef ModelSpecView spec
+    cdef Slice name
     cdef Signature* signature
+    if state.may_run_long or not scan_model_spec_view(payload, size, 1, &spec):
+        return 0
+    name = _signature_name(&spec)
+    signature = find_signature(state, name.data, name.size)
+    return 0 if signature is NULL else expected_in_caller_us(state, signature, size)
+
+
+cdef int _predict_scanned(
+    SessionState* state, ModelSpecView* spec, Entries* entries, size_t request_size, int64_t deadline_us,
+    RunResult* result,
+) noexcept nogil:
+    cdef Slice name = _signature_name(spec)
+    cdef Signature* signature = find_signature(state, name.data, name.size)
     cdef Work work
     cdef int code
-    if signature_name_size == 0:
-        signature_name = <const uint8_t*>DEFAULT_SIGNATURE
-        signature_name_size = strlen(DEFAULT_SIGNATURE)
-    signature = find_signature(state, signature_name, signature_name_size)
     if signature is NULL:
         _say(result, 'Serving signature key "')
-        _say_slice(result, signature_name, signature_name_size)
+        _say_slice(result, name.data, name.size)
         _say(result, '" not found.')
         return FAILED_PRECONDITION
     code = _check_input_count(entries, signature, result)
@@ -521,7 +539,7 @@ cdef int _predict_scanned(
     if code == OK:
         code = _choose_outputs(entries, signature, work.chosen, &work.num_outputs, result)
     if code == OK:
-        code = _run(state, signature, &work, deadline_us, result)
+        code = _run(state, signature, request_size, &work, deadline_us, result)
     if code == OK:
         code = _encode(state, signature, &work, spec, result)
     _work_free(&work, signature)
@@ -538,7 +556,7 @@ cdef void predict(
     memset(&entries, 0, sizeof(Entries))
     outcome = _scan_request(reader_of(payload, size), &spec, &entries)
     if outcome == SCANNED:
-        result.code = _predict_scanned(state, &spec, &entries, deadline_us, result)
+        result.code = _predict_scanned(state, &spec, &entries, size, deadline_us, result)
     elif outcome == SCAN_MALFORMED:
         result.code = INTERNAL  # with an empty message, as gRPC's own parser answers
     else:

@@ -16,3 +16,10 @@ def signature_def_map(meta_graph: Buffer) -> bytes:
 
     Raises ScanError for bytes that are no message. Copies the signatures; does not keep ``meta_graph``.
     """
+
+def may_run_long(meta_graph: Buffer) -> bool:
+    """Whether a serialized MetaGraphDef has ops whose time the graph's size does not bound: loops, queues, Python.
+
+    Told by the names of its ops, those in its functions included; a name that only resembles one counts too. Raises
+    ScanError for bytes that are no message; does not keep ``meta_graph``.
+    """

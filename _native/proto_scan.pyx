@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_byte, put_bytes, put_varint, writer_free, writer_init
 from tensorgate._native.proto_wire cimport (
@@ -157,4 +157,94 @@ def signature_def_map(meta_graph):
         return PyBytes_FromStringAndSize(<const char*>out.data, <Py_ssize_t>out.size)
     finally:
         writer_free(&out)
+        PyBuffer_Release(&buffer)
+
+
+# --- ops of a graph ---------------------------------------------------------------------------------------------------
+
+# Parts of the names of ops that may run for any time, whatever the size of the graph: loops, and waiting for others.
+cdef const char** UNBOUNDED = [
+    "While", "Enter", "NextIteration", "LoopCond", "PyFunc", "Dequeue", "Enqueue", "Barrier", "IteratorGetNext",
+    "MapDefun", "BatchFunction", "Unbatch", "Recv", "Collective", "RemoteCall", "Stage", "Mutex", "Sleep", "For",
+]
+cdef int NUM_UNBOUNDED = 19
+
+
+cdef bint _contains(ProtoReader text, const char* part) noexcept nogil:
+    cdef size_t size = strlen(part)
+    while bytes_left(&text) >= size:
+        if memcmp(text.pos, part, size) == 0:
+            return True
+        text.pos += 1
+    return False
+
+
+cdef int _nodes_unbounded(ProtoReader reader, uint32_t node_field) noexcept nogil:
+    """1 when one of the NodeDefs in that field has such an op, 0 when none has, -1 for malformed bytes."""
+    cdef uint32_t field, wire_type
+    cdef ProtoReader node, op
+    cdef int i
+    while bytes_left(&reader):
+        if not read_tag(&reader, &field, &wire_type):
+            return -1
+        if field != node_field or wire_type != WIRE_BYTES:
+            if not skip_field(&reader, field, wire_type):
+                return -1
+            continue
+        if not read_bytes(&reader, &node):
+            return -1
+        while bytes_left(&node):
+            if not read_tag(&node, &field, &wire_type):
+                return -1
+            if field != 2 or wire_type != WIRE_BYTES:  # NodeDef.op
+                if not skip_field(&node, field, wire_type):
+                    return -1
+                continue
+            if not read_bytes(&node, &op):
+                return -1
+            for i in range(NUM_UNBOUNDED):
+                if _contains(op, UNBOUNDED[i]):
+                    return 1
+    return 0
+
+
+cdef int _children_unbounded(ProtoReader reader, uint32_t child_field, int depth) noexcept nogil:
+    """The same for the functions of a library (depth 0), a graph (depth 1), the graphs of a MetaGraphDef (depth 2)."""
+    cdef uint32_t field, wire_type
+    cdef ProtoReader child
+    cdef int found
+    while bytes_left(&reader):
+        if not read_tag(&reader, &field, &wire_type):
+            return -1
+        if field != child_field or wire_type != WIRE_BYTES:
+            if not skip_field(&reader, field, wire_type):
+                return -1
+            continue
+        if not read_bytes(&reader, &child):
+            return -1
+        if depth == 0:  # FunctionDef.node_def
+            found = _nodes_unbounded(child, 3)
+        elif depth == 1:  # FunctionDefLibrary.function
+            found = _children_unbounded(child, 1, 0)
+        else:  # GraphDef.node, GraphDef.library
+            found = _nodes_unbounded(child, 1)
+            if found == 0:
+                found = _children_unbounded(child, 2, 1)
+        if found:
+            return found
+    return 0
+
+
+def may_run_long(meta_graph):
+    cdef Py_buffer buffer
+    cdef int found
+    PyObject_GetBuffer(meta_graph, &buffer, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            # MetaGraphDef.graph_def
+            found = _children_unbounded(reader_of(<const uint8_t*>buffer.buf, <size_t>buffer.len), 2, 2)
+        if found < 0:
+            raise ScanError("the MetaGraphDef is not a well-formed protobuf message")
+        return found == 1
+    finally:
         PyBuffer_Release(&buffer)

@@ -27,15 +27,17 @@ cdef struct Signature:
     int num_defaults
     Endpoint* outputs     # sorted by alias
     int num_outputs
-    # Typical time of one run in µs, 0 before the first: decides where the next one runs. Written by any execution
-    # thread without a lock, since a lost update only delays the decision.
+    # Typical time of one run in µs, 0 before the first, and the largest request that ran so: they decide where the
+    # next one runs. Written by any execution thread without a lock, since a lost update only delays the decision.
     int64_t typical_run_us
+    size_t largest_request
 
 
 cdef struct SessionState:
     TF_Session* session
     TF_Graph* graph
     int64_t version
+    bint may_run_long     # the graph has loops or waits: see proto_scan.may_run_long
     Signature* signatures
     int num_signatures
 
@@ -51,8 +53,11 @@ cdef class Session:
 # The signature of that name, or NULL.
 cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t size) noexcept nogil
 # Runs signature once: inputs in its own order, outputs as chosen (owned by the caller on success). deadline_us is of
-# the monotonic clock, -1 for none. Adds nothing to run_us but the time in TF_SessionRun.
+# the monotonic clock, -1 for none; request_size is in bytes. run_us gets the time in TF_SessionRun.
 cdef void run_signature(
-    SessionState* state, Signature* signature, TF_Tensor** inputs, const TF_Output* feeds, const TF_Output* fetches,
-    TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us, TF_Status* status) noexcept nogil
+    SessionState* state, Signature* signature, size_t request_size, TF_Tensor** inputs, const TF_Output* feeds,
+    const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us,
+    TF_Status* status) noexcept nogil
+# How long a request of that size is expected to run in the calling thread, in µs; 0: it does not run there.
+cdef int64_t expected_in_caller_us(SessionState* state, Signature* signature, size_t request_size) noexcept nogil
 cdef int64_t monotonic_us() noexcept nogil

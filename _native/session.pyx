@@ -4,19 +4,22 @@ Stands at the end of both lines in the worker: loading and closing are called fr
 GIL while TensorFlow works), running from execution threads, any number at once.
 
 A run goes either through TensorFlow's inter-op pool, which honours a deadline, or straight in the calling thread,
-which is three times cheaper for a small graph but cannot be interrupted; so only signatures whose runs are typically
-shorter than CALLER_LIMIT_US run in the calling thread.
+which is three times cheaper for a small graph but cannot be interrupted. So the calling thread is for runs that cannot
+surprise: the graph has no loops and waits for nobody, its runs are typically shorter than CALLER_LIMIT_US, and the
+request is not much larger than those that were.
 
 Source: tensorflow/c/c_api.h; RunOptions in tensorflow/core/protobuf/config.proto.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_READ
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from tensorgate._native.proto_scan import signature_def_map
+from tensorgate._native.proto_scan import may_run_long, signature_def_map
 
 from tensorgate._native.tf_c_api cimport (
     TF_Buffer,
@@ -42,6 +45,8 @@ cdef extern from "<time.h>" nogil:
 
 cdef enum:
     CALLER_LIMIT_US = 1000
+    # How much larger than any before a request may be, in times, to be expected to run as shortly.
+    MAX_GROWTH = 4
 
 
 class SessionError(Exception):
@@ -135,8 +140,11 @@ cdef class Session:
                 self.state.session = tf.LoadSessionFromSavedModel(
                     options, NULL, c_path, c_tags, num_tags, self.state.graph, meta_graph, status)
             _check(status)
-            self.signature_def_map = signature_def_map(
-                PyBytes_FromStringAndSize(<const char*>meta_graph.data, <Py_ssize_t>meta_graph.length))
+            # Looked at in place: a graph with its constants can be large.
+            view = PyMemoryView_FromMemory(<char*>meta_graph.data, <Py_ssize_t>meta_graph.length, PyBUF_READ)
+            self.signature_def_map = signature_def_map(view)
+            self.state.may_run_long = may_run_long(view)
+            view.release()
         finally:
             tf.DeleteBuffer(meta_graph)
             tf.DeleteSessionOptions(options)
@@ -229,7 +237,15 @@ cdef size_t _varint(uint8_t* out, uint64_t value) noexcept nogil:
     return size + 1
 
 
-cdef inline void _learn(Signature* signature, int64_t took_us) noexcept nogil:
+cdef int64_t expected_in_caller_us(SessionState* state, Signature* signature, size_t request_size) noexcept nogil:
+    if state.may_run_long or signature.typical_run_us >= CALLER_LIMIT_US:
+        return 0
+    if request_size // MAX_GROWTH > signature.largest_request:
+        return 0
+    return signature.typical_run_us
+
+
+cdef inline void _learn(Signature* signature, size_t request_size, int64_t took_us) noexcept nogil:
     """Falls fast, since first runs include the optimisation of the graph; a run over the limit counts at once."""
     cdef int64_t typical = signature.typical_run_us
     if took_us >= CALLER_LIMIT_US or typical == 0:
@@ -239,11 +255,14 @@ cdef inline void _learn(Signature* signature, int64_t took_us) noexcept nogil:
     else:
         typical = (7 * typical + took_us) // 8
     signature.typical_run_us = typical if typical > 0 else 1
+    if took_us < CALLER_LIMIT_US and request_size > signature.largest_request:
+        signature.largest_request = request_size
 
 
 cdef void run_signature(
-    SessionState* state, Signature* signature, TF_Tensor** inputs, const TF_Output* feeds, const TF_Output* fetches,
-    TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us, TF_Status* status,
+    SessionState* state, Signature* signature, size_t request_size, TF_Tensor** inputs, const TF_Output* feeds,
+    const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us,
+    TF_Status* status,
 ) noexcept nogil:
     cdef uint8_t encoded[24]
     cdef TF_Buffer run_options
@@ -252,7 +271,7 @@ cdef void run_signature(
     cdef int64_t left_ms, took_us
     memset(&run_options, 0, sizeof(TF_Buffer))
     run_options.data = encoded
-    if 0 < signature.typical_run_us < CALLER_LIMIT_US:
+    if expected_in_caller_us(state, signature, request_size):
         encoded[0] = 3 << 3  # RunOptions.inter_op_thread_pool = -1: the calling thread
         run_options.length = 1 + _varint(encoded + 1, ~<uint64_t>0)
         chosen = &run_options
@@ -266,4 +285,4 @@ cdef void run_signature(
         status)
     took_us = monotonic_us() - began_us
     run_us[0] = <uint64_t>took_us
-    _learn(signature, took_us)
+    _learn(signature, request_size, took_us)

@@ -137,7 +137,8 @@ class DataLoop:
             self._send(peer, request_id, Code.UNAVAILABLE, b"the model version is no longer loaded here", 0, 0, b"")
             return
         self._peers[request_id] = (peer, servable)
-        self._pool.submit(servable.session, request_id, method, payload.buffer, remaining_us)
+        if self._pool.submit(servable.session, request_id, method, payload.buffer, remaining_us):
+            self._send_replies()
 
     def _refuse_frames(self, why: str) -> None:
         self.malformed += 1

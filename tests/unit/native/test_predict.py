@@ -236,6 +236,17 @@ def test_a_deadline_ends_a_slow_run(models: Models) -> None:
     assert expired.value == ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
 
 
+def test_a_deadline_ends_a_slow_run_of_a_model_that_was_fast_so_far(models: Models) -> None:
+    """A loop's time hangs on its input: having been fast must not take it where a deadline does not hold."""
+    none = TensorProto(dtype=types_pb2.DT_INT32)
+    for _ in range(50):
+        predict(models["slow"], request("slow", rounds=none))
+    rounds = TensorProto(dtype=types_pb2.DT_INT32, int_val=[10**7])
+    with pytest.raises(ServingError) as expired:
+        predict(models["slow"], request("slow", rounds=rounds), remaining_us=200_000)
+    assert expired.value.code is Code.DEADLINE_EXCEEDED
+
+
 def test_state_outlives_the_request_that_brought_it(models: Models) -> None:
     """A variable keeps what it was fed: its strings must not point into request bytes that are gone."""
     text = b"kept well beyond the life of the request " * 50

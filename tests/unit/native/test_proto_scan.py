@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorgate._native.proto_scan import ScanError, scan_model_spec, signature_def_map
+from tensorgate._native.proto_scan import ScanError, may_run_long, scan_model_spec, signature_def_map
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
@@ -114,3 +114,42 @@ def test_signatures_are_cut_out_of_a_meta_graph_whole() -> None:
 def test_a_broken_meta_graph_is_refused() -> None:
     with pytest.raises(ScanError):
         signature_def_map(b"\x2a\x10abc")
+
+
+def field(number: int, body: bytes) -> bytes:
+    """A length-delimited field of a body shorter than 128 bytes."""
+    return bytes([number << 3 | 2, len(body)]) + body
+
+
+def node(op: bytes) -> bytes:
+    """A NodeDef: name and op."""
+    return field(1, b"name of the node") + field(2, op)
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (b"MatMul", False),
+        (b"Placeholder", False),
+        (b"StatelessWhile", True),
+        (b"While", True),
+        (b"RefEnter", True),
+        (b"EagerPyFunc", True),
+        (b"QueueDequeueV2", True),
+        (b"", False),
+    ],
+)
+def test_loops_and_waits_are_found_in_the_graph_and_in_its_functions(op: bytes, expected: bool) -> None:
+    in_graph = field(2, field(1, node(b"Const")) + field(1, node(op)))
+    in_function = field(2, field(1, node(b"Const")) + field(2, field(1, field(3, node(b"Mul")) + field(3, node(op)))))
+    assert may_run_long(in_graph) is expected
+    assert may_run_long(in_function) is expected
+
+
+@given(st.binary(max_size=60))
+def test_garbage_for_a_meta_graph_never_crashes(garbage: bytes) -> None:
+    for message in (garbage, field(2, garbage), field(2, field(2, field(1, field(3, garbage))))):
+        try:
+            may_run_long(message)
+        except ScanError:
+            continue
