@@ -1,4 +1,4 @@
-"""The handlers of the REST API's routes: predict and model status; classify, regress and metadata have a place here.
+"""The handlers of the REST API's routes: predict, model status and metadata; classify and regress have a place here.
 
 The middle of the REST line: JSON is checked and turned into a PredictRequest, two calls to the dispatcher run it, and
 the reply is turned into JSON. Runs on the REST loop; the JSON of large bodies is read and written in a pool of threads,
@@ -15,8 +15,10 @@ from typing import ParamSpec, Protocol, TypeVar
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Call, Method, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin
+from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.http_messages import Answer, inflate, json_answer
-from tensorgate.gateway.rest.model_status import StateMonitor, model_status_json
+from tensorgate.gateway.rest.model_metadata import model_metadata_json
+from tensorgate.gateway.rest.model_status import model_status_json
 from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
 from tensorgate.gateway.rest.predict_response import predict_response_json
 from tensorgate.gateway.rest.url_grammar import (
@@ -89,8 +91,13 @@ class Handlers:
         return json_answer(model_status_json(self._monitor, route.model))
 
     def metadata(self, route: MetadataRoute) -> Answer:
-        """Answers GET …/NAME/metadata: not served yet."""
-        raise _not_served("/metadata")
+        """Answers GET …/NAME/metadata; raises ServingError."""
+        model = route.model
+        pin = self._dispatcher.resolve(ModelSpec(model.name, model.version, model.version_label))
+        try:
+            return json_answer(model_metadata_json(pin.servable_id, pin.signatures))
+        finally:
+            pin.release()
 
     async def _predict(self, model: ModelAddress, body: bytes, *, is_gzip: bool) -> Answer:
         if is_gzip:

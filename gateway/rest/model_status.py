@@ -5,20 +5,11 @@ Source: TensorFlow Serving's servables/tensorflow/get_model_status_impl.cc; laid
 """
 
 import json
-from collections.abc import Sequence
-from typing import Protocol
 
 from tensorgate.gateway.core.servable_state import ServableState
+from tensorgate.gateway.model_status import StateMonitor, version_states
 from tensorgate.gateway.rest.url_grammar import ModelAddress
-from tensorgate.protos.status_codes import Code, ServingError
-
-
-class StateMonitor(Protocol):
-    """The part of ServableStateMonitor that a status request reads."""
-
-    def versions(self, name: str) -> Sequence[ServableState]:
-        """All known versions of a model, largest first, those that have ended included; empty if there are none."""
-        ...
+from tensorgate.protos.status_codes import Code
 
 
 def model_status_json(monitor: StateMonitor, model: ModelAddress) -> bytes:
@@ -26,14 +17,7 @@ def model_status_json(monitor: StateMonitor, model: ModelAddress) -> bytes:
 
     Raises ServingError(NOT_FOUND) if there is nothing to show.
     """
-    states = monitor.versions(model.name)
-    if model.version is not None:
-        states = [state for state in states if state.id.version == model.version]
-        if not states:
-            text = f"Could not find version {model.version} of model {model.name}"
-            raise ServingError(Code.NOT_FOUND, text)
-    if not states:
-        raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {model.name}")
+    states = version_states(monitor, model.name, model.version)
     document = {"model_version_status": [_version_status(state) for state in states]}
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogateescape")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import uvicorn
 import uvloop
 
+from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
-from tensorgate.gateway.rest.model_status import StateMonitor
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.rest")

@@ -75,7 +75,10 @@ class GrpcioEdge:
             (
                 grpc.method_handlers_generic_handler(
                     "tensorflow.serving.PredictionService",
-                    {"Predict": grpc.unary_unary_rpc_method_handler(self._prediction_handler(Method.PREDICT))},
+                    {
+                        "Predict": grpc.unary_unary_rpc_method_handler(self._prediction_handler(Method.PREDICT)),
+                        "GetModelMetadata": grpc.unary_unary_rpc_method_handler(self._get_model_metadata),
+                    },
                 ),
                 grpc.method_handlers_generic_handler(
                     "tensorflow.serving.ModelService",
@@ -132,6 +135,12 @@ class GrpcioEdge:
                 await _abort(context, error)
 
         return handle
+
+    async def _get_model_metadata(self, request: bytes, context: Any) -> bytes:
+        try:
+            return self._prediction_service.get_model_metadata(request)
+        except ServingError as error:
+            await _abort(context, error)
 
     async def _get_model_status(self, request: bytes, context: Any) -> bytes:
         try:

@@ -1,6 +1,6 @@
 """tensorflow.serving.ModelService: what GetModelStatus answers.
 
-On the control plane; called by the gRPC edge on the edge loop, and by REST on its own thread for the same message.
+On the control plane; called by the gRPC edge on the edge loop.
 
 Source: tensorflow_serving/model_servers/get_model_status_impl.cc.
 """
@@ -8,7 +8,7 @@ Source: tensorflow_serving/model_servers/get_model_status_impl.cc.
 from google.protobuf.message import DecodeError
 
 from tensorgate.gateway.core.servable_state import ServableState
-from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.model_status import StateMonitor, version_states
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
@@ -21,7 +21,7 @@ from tensorgate.protos.tensorflow_serving.apis.status_pb2 import StatusProto
 class ModelService:
     """Reads the state monitor; thread-safe, never blocks."""
 
-    def __init__(self, monitor: ServableStateMonitor) -> None:
+    def __init__(self, monitor: StateMonitor) -> None:
         self._monitor = monitor
 
     def get_model_status(self, request: bytes) -> bytes:
@@ -45,13 +45,7 @@ class ModelService:
 
         Raises ServingError NOT_FOUND when there is none.
         """
-        states = self._monitor.versions(name)
-        if version is not None:
-            states = [state for state in states if state.id.version == version]
-            if not states:
-                raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
-        elif not states:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+        states = version_states(self._monitor, name, version)
         return GetModelStatusResponse(model_version_status=[_describe(state) for state in states])
 
 

@@ -12,6 +12,7 @@ from tensorgate._native.proto_scan import ScanError, scan_model_spec
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Method, RequestMetadata
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.gateway.rpc.metadata import get_model_metadata
 from tensorgate.protos.status_codes import Code, ServingError
 
 
@@ -35,6 +36,10 @@ class PredictionService:
             raise
         # grpcio takes nothing but bytes.
         return payload if isinstance(payload, bytes) else bytes(payload)
+
+    def get_model_metadata(self, request: bytes) -> bytes:
+        """The signatures of a version; see gateway/rpc/metadata.py."""
+        return get_model_metadata(self._dispatcher, request)
 
 
 def read_model_spec(request: bytes) -> ModelSpec:

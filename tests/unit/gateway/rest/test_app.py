@@ -287,7 +287,6 @@ def test_status_lists_the_versions(app: RestApp) -> None:
     [
         ("POST", "/v1/models/half_plus_two:classify"),
         ("POST", "/v1/models/half_plus_two:regress"),
-        ("GET", "/v1/models/half_plus_two/metadata"),
     ],
 )
 def test_routes_that_are_not_served_yet_say_so(app: RestApp, verb: str, path: str) -> None:
