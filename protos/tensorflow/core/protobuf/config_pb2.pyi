@@ -139,7 +139,7 @@ class ConfigProto(_message.Message):
     def __init__(self, device_count: _Optional[_Mapping[str, int]] = ..., intra_op_parallelism_threads: _Optional[int] = ..., placement_period: _Optional[int] = ..., device_filters: _Optional[_Iterable[str]] = ..., inter_op_parallelism_threads: _Optional[int] = ..., gpu_options: _Optional[_Union[GPUOptions, _Mapping]] = ..., allow_soft_placement: bool = ..., log_device_placement: bool = ..., use_per_session_threads: bool = ..., graph_options: _Optional[_Union[GraphOptions, _Mapping]] = ..., operation_timeout_in_ms: _Optional[int] = ..., session_inter_op_thread_pool: _Optional[_Iterable[_Union[ThreadPoolOptionProto, _Mapping]]] = ..., isolate_session_state: bool = ..., share_cluster_devices_in_session: bool = ..., pluggable_device_options: _Optional[_Union[GPUOptions, _Mapping]] = ...) -> None: ...
 
 class RunOptions(_message.Message):
-    __slots__ = ("trace_level", "timeout_in_ms", "inter_op_thread_pool", "output_partition_graphs", "report_tensor_allocations_upon_oom")
+    __slots__ = ("trace_level", "timeout_in_ms", "inter_op_thread_pool", "output_partition_graphs", "report_tensor_allocations_upon_oom", "experimental")
     class TraceLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         NO_TRACE: _ClassVar[RunOptions.TraceLevel]
@@ -150,17 +150,81 @@ class RunOptions(_message.Message):
     SOFTWARE_TRACE: RunOptions.TraceLevel
     HARDWARE_TRACE: RunOptions.TraceLevel
     FULL_TRACE: RunOptions.TraceLevel
+    class Experimental(_message.Message):
+        __slots__ = ("collective_graph_key", "use_run_handler_pool", "run_handler_pool_options")
+        class RunHandlerPoolOptions(_message.Message):
+            __slots__ = ("priority",)
+            PRIORITY_FIELD_NUMBER: _ClassVar[int]
+            priority: int
+            def __init__(self, priority: _Optional[int] = ...) -> None: ...
+        COLLECTIVE_GRAPH_KEY_FIELD_NUMBER: _ClassVar[int]
+        USE_RUN_HANDLER_POOL_FIELD_NUMBER: _ClassVar[int]
+        RUN_HANDLER_POOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+        collective_graph_key: int
+        use_run_handler_pool: bool
+        run_handler_pool_options: RunOptions.Experimental.RunHandlerPoolOptions
+        def __init__(self, collective_graph_key: _Optional[int] = ..., use_run_handler_pool: bool = ..., run_handler_pool_options: _Optional[_Union[RunOptions.Experimental.RunHandlerPoolOptions, _Mapping]] = ...) -> None: ...
     TRACE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_IN_MS_FIELD_NUMBER: _ClassVar[int]
     INTER_OP_THREAD_POOL_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_PARTITION_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     REPORT_TENSOR_ALLOCATIONS_UPON_OOM_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENTAL_FIELD_NUMBER: _ClassVar[int]
     trace_level: RunOptions.TraceLevel
     timeout_in_ms: int
     inter_op_thread_pool: int
     output_partition_graphs: bool
     report_tensor_allocations_upon_oom: bool
-    def __init__(self, trace_level: _Optional[_Union[RunOptions.TraceLevel, str]] = ..., timeout_in_ms: _Optional[int] = ..., inter_op_thread_pool: _Optional[int] = ..., output_partition_graphs: bool = ..., report_tensor_allocations_upon_oom: bool = ...) -> None: ...
+    experimental: RunOptions.Experimental
+    def __init__(self, trace_level: _Optional[_Union[RunOptions.TraceLevel, str]] = ..., timeout_in_ms: _Optional[int] = ..., inter_op_thread_pool: _Optional[int] = ..., output_partition_graphs: bool = ..., report_tensor_allocations_upon_oom: bool = ..., experimental: _Optional[_Union[RunOptions.Experimental, _Mapping]] = ...) -> None: ...
+
+class RunMetadata(_message.Message):
+    __slots__ = ("session_metadata",)
+    SESSION_METADATA_FIELD_NUMBER: _ClassVar[int]
+    session_metadata: SessionMetadata
+    def __init__(self, session_metadata: _Optional[_Union[SessionMetadata, _Mapping]] = ...) -> None: ...
+
+class TensorConnection(_message.Message):
+    __slots__ = ("from_tensor", "to_tensor")
+    FROM_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    TO_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    from_tensor: str
+    to_tensor: str
+    def __init__(self, from_tensor: _Optional[str] = ..., to_tensor: _Optional[str] = ...) -> None: ...
+
+class CallableOptions(_message.Message):
+    __slots__ = ("feed", "fetch", "target", "run_options", "tensor_connection", "feed_devices", "fetch_devices", "fetch_skip_sync")
+    class FeedDevicesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class FetchDevicesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    FEED_FIELD_NUMBER: _ClassVar[int]
+    FETCH_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    RUN_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    FEED_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    FETCH_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    FETCH_SKIP_SYNC_FIELD_NUMBER: _ClassVar[int]
+    feed: _containers.RepeatedScalarFieldContainer[str]
+    fetch: _containers.RepeatedScalarFieldContainer[str]
+    target: _containers.RepeatedScalarFieldContainer[str]
+    run_options: RunOptions
+    tensor_connection: _containers.RepeatedCompositeFieldContainer[TensorConnection]
+    feed_devices: _containers.ScalarMap[str, str]
+    fetch_devices: _containers.ScalarMap[str, str]
+    fetch_skip_sync: bool
+    def __init__(self, feed: _Optional[_Iterable[str]] = ..., fetch: _Optional[_Iterable[str]] = ..., target: _Optional[_Iterable[str]] = ..., run_options: _Optional[_Union[RunOptions, _Mapping]] = ..., tensor_connection: _Optional[_Iterable[_Union[TensorConnection, _Mapping]]] = ..., feed_devices: _Optional[_Mapping[str, str]] = ..., fetch_devices: _Optional[_Mapping[str, str]] = ..., fetch_skip_sync: bool = ...) -> None: ...
 
 class BatchingOptions(_message.Message):
     __slots__ = ("num_batch_threads", "max_batch_size", "batch_timeout_micros", "allowed_batch_sizes", "max_enqueued_batches")

@@ -1,0 +1,1 @@
+"""Messages of tensorflow_serving.servables; generated, see generate.py."""

@@ -1,0 +1,1 @@
+"""Messages of tensorflow_serving.servables.tensorflow; generated, see generate.py."""
