@@ -1,5 +1,7 @@
 """The compiled data plane of both processes: what one request touches, without the GIL.
 
-Shared by both: frame_header, proto_scan. Worker: tf_c_api, session, tensor_decode, string_tensors, response_encode,
-execution_pool. The gateway imports only the shared ones, and none of these modules loads TensorFlow on import.
+Shared by both processes: frame_header, proto_scan (and the inline proto_wire, byte_writer). The worker's part of a
+request's line: execution_pool → predict (tensor_decode, string_tensors → session → response_encode) → execution_pool.
+tf_c_api finds and opens libtensorflow. The gateway imports only the shared ones, and no module loads TensorFlow when it
+is imported.
 """

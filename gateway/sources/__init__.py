@@ -1,0 +1,4 @@
+"""What finds versions of models: the beginning of a version's line.
+
+file_system_storage_path_source looks into base paths; version_files tells whether a version's files are complete.
+"""
