@@ -12,7 +12,8 @@ from json.encoder import encode_basestring
 
 from tensorgate.gateway.rest.float_format import format_float32, format_float64
 from tensorgate.gateway.rest.predict_request import RequestForm
-from tensorgate.gateway.rest.tensor_values import dtype_name, is_json_dtype, read_values
+from tensorgate.gateway.rest.tensor_values import is_json_dtype, read_values
+from tensorgate.protos.data_types import data_type_name
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorgate.protos.tensorflow_serving.apis import predict_pb2
@@ -115,7 +116,7 @@ def _value_texts(name: str, tensor: tensor_pb2.TensorProto, depth: int) -> list[
         return []
     dtype = tensor.dtype
     if not is_json_dtype(dtype):
-        raise _invalid(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
+        raise _invalid(f"Failed to write JSON value for tensor type: {data_type_name(dtype)}")
     values = read_values(tensor)
     if dtype == types_pb2.DT_FLOAT:
         return format_float32(values)  # type: ignore[arg-type]  # the dtype says what the values are

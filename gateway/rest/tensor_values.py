@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from tensorgate.gateway.rest.json_value import JsonValue, RepeatedKeysObject, debug_string, json_type_name
+from tensorgate.protos.data_types import DATA_TYPES, data_type_name
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import tensor_pb2, types_pb2
 
@@ -32,22 +33,7 @@ _INTEGERS = MappingProxyType(
     }
 )
 _FLOATS = frozenset({int(types_pb2.DT_FLOAT), int(types_pb2.DT_DOUBLE)})
-_FIELDS = MappingProxyType(
-    {
-        int(types_pb2.DT_FLOAT): "float_val",
-        int(types_pb2.DT_DOUBLE): "double_val",
-        int(types_pb2.DT_INT32): "int_val",
-        int(types_pb2.DT_INT16): "int_val",
-        int(types_pb2.DT_INT8): "int_val",
-        int(types_pb2.DT_UINT8): "int_val",
-        int(types_pb2.DT_INT64): "int64_val",
-        int(types_pb2.DT_UINT32): "uint32_val",
-        int(types_pb2.DT_UINT64): "uint64_val",
-        int(types_pb2.DT_BOOL): "bool_val",
-        int(types_pb2.DT_STRING): "string_val",
-    }
-)
-# How tensor_content is laid out, in struct's letters; strings have a layout of their own.
+# The dtypes that JSON can carry, but for strings, and how tensor_content is laid out, in struct's letters.
 _CONTENT_FORMATS = MappingProxyType(
     {
         int(types_pb2.DT_FLOAT): "f",
@@ -68,17 +54,9 @@ _BASE64_SPACE = str.maketrans({" ": None, "\t": None, "\n": None, "\v": None, "\
 _BASE64 = re.compile(r"([A-Za-z0-9+/]*)(={0,2})")
 
 
-def dtype_name(dtype: int) -> str:
-    """TensorFlow's short name of a dtype (`float`, `int32`, `string`, …), as its messages have it."""
-    if dtype in types_pb2.DataType.values():
-        name = types_pb2.DataType.Name(dtype)
-        return name.removeprefix("DT_") if dtype == types_pb2.DT_INVALID else name.removeprefix("DT_").lower()
-    return f"unknown dtype enum ({dtype})"
-
-
 def is_json_dtype(dtype: int) -> bool:
     """Whether JSON can carry this dtype."""
-    return dtype in _FIELDS
+    return dtype == types_pb2.DT_STRING or dtype in _CONTENT_FORMATS
 
 
 def is_base64_object(value: JsonValue) -> bool:
@@ -128,17 +106,16 @@ def convert_value(value: JsonValue, dtype: int) -> TensorValue:
         if isinstance(value, dict):
             return _decode_base64_object(value)
     else:
-        text = f"Conversion of JSON Value: {debug_string(value)} to type: {dtype_name(dtype)}"
+        text = f"Conversion of JSON Value: {debug_string(value)} to type: {data_type_name(dtype)}"
         raise ServingError(Code.UNIMPLEMENTED, text)
-    raise _invalid(
-        f"JSON Value: {debug_string(value)} Type: {json_type_name(value)} is not of expected type: {dtype_name(dtype)}"
-    )
+    kind = f"Type: {json_type_name(value)} is not of expected type: {data_type_name(dtype)}"
+    raise _invalid(f"JSON Value: {debug_string(value)} {kind}")
 
 
 def add_values(tensor: tensor_pb2.TensorProto, values: Sequence[TensorValue]) -> None:
     """Appends converted values to the field that the tensor's dtype has. A double beyond float32 becomes infinite."""
     if values:
-        getattr(tensor, _FIELDS[tensor.dtype]).extend(values)
+        getattr(tensor, _value_field(tensor)).extend(values)
 
 
 def read_values(tensor: tensor_pb2.TensorProto) -> list[TensorValue]:
@@ -150,7 +127,7 @@ def read_values(tensor: tensor_pb2.TensorProto) -> list[TensorValue]:
     num_elements = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     if tensor.tensor_content and num_elements:
         return _content_values(tensor, num_elements)
-    values: list[TensorValue] = list(getattr(tensor, _FIELDS[tensor.dtype]))
+    values: list[TensorValue] = list(getattr(tensor, _value_field(tensor)))
     if len(values) < num_elements:
         filler = values[-1] if values else b"" if tensor.dtype == types_pb2.DT_STRING else 0
         values += [filler] * (num_elements - len(values))
@@ -168,7 +145,7 @@ def _content_values(tensor: tensor_pb2.TensorProto, num_elements: int) -> list[T
         layout = f"<{num_elements}{_CONTENT_FORMATS[tensor.dtype]}"
         values = list(struct.unpack(layout, content)) if struct.calcsize(layout) == len(content) else []
     if len(values) != num_elements:
-        text = f"A tensor of {num_elements} {dtype_name(tensor.dtype)} has a tensor_content of {len(content)} bytes"
+        text = f"A tensor of {num_elements} {data_type_name(tensor.dtype)} has a tensor_content of {len(content)} bytes"
         raise ServingError(Code.INTERNAL, text)
     return values
 
@@ -212,3 +189,10 @@ def _utf8(text: str) -> bytes:
 
 def _invalid(message: str) -> ServingError:
     return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def _value_field(tensor: tensor_pb2.TensorProto) -> str:
+    """The field of the tensor that holds the values of its dtype, which is one that JSON can carry."""
+    field = DATA_TYPES[tensor.dtype].value_field
+    assert field is not None
+    return field

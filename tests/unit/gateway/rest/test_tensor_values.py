@@ -9,10 +9,10 @@ from tensorgate.gateway.rest.tensor_values import (
     TensorValue,
     convert_value,
     convert_values,
-    dtype_name,
     is_base64_object,
     read_values,
 )
+from tensorgate.protos.data_types import data_type_name
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
@@ -42,7 +42,7 @@ def test_integers_are_held_within_their_range(dtype: int, low: int, high: int) -
         assert convert_value(value, dtype) == value
     for value in (low - 1, high + 1):
         assert convert_values([value, 0], dtype) is None
-        with pytest.raises(ServingError, match=f"Type: Number is not of expected type: {dtype_name(dtype)}$"):
+        with pytest.raises(ServingError, match=f"Type: Number is not of expected type: {data_type_name(dtype)}$"):
             convert_value(value, dtype)
 
 
@@ -68,7 +68,7 @@ def test_a_value_of_another_kind_is_refused(dtype: int, value: JsonValue, kind: 
     with pytest.raises(ServingError) as caught:
         convert_value(value, dtype)
     assert caught.value.code is Code.INVALID_ARGUMENT
-    assert caught.value.message.endswith(f" Type: {kind} is not of expected type: {dtype_name(dtype)}")
+    assert caught.value.message.endswith(f" Type: {kind} is not of expected type: {data_type_name(dtype)}")
 
 
 @pytest.mark.parametrize("dtype", [DT.DT_HALF, DT.DT_BFLOAT16, DT.DT_UINT16, DT.DT_COMPLEX64, DT.DT_QINT8])
@@ -78,7 +78,7 @@ def test_some_dtypes_cannot_be_carried_by_json(dtype: int) -> None:
     with pytest.raises(ServingError) as caught:
         convert_value(1.5, dtype)
     assert caught.value == ServingError(
-        Code.UNIMPLEMENTED, f"Conversion of JSON Value: 1.5 to type: {dtype_name(dtype)}"
+        Code.UNIMPLEMENTED, f"Conversion of JSON Value: 1.5 to type: {data_type_name(dtype)}"
     )
 
 
@@ -124,24 +124,6 @@ def test_other_objects_are_no_base64(value: dict[str, JsonValue]) -> None:
 def test_strings_keep_their_bytes() -> None:
     assert convert_values(["é", "\udcff"], DT.DT_STRING) == ["é".encode(), b"\xff"]
     assert convert_value("\udcff", DT.DT_STRING) == b"\xff"
-
-
-@pytest.mark.parametrize(
-    ("dtype", "name"),
-    [
-        (DT.DT_FLOAT, "float"),
-        (DT.DT_DOUBLE, "double"),
-        (DT.DT_UINT8, "uint8"),
-        (DT.DT_HALF, "half"),
-        (DT.DT_BFLOAT16, "bfloat16"),
-        (DT.DT_COMPLEX128, "complex128"),
-        (DT.DT_FLOAT_REF, "float_ref"),
-        (DT.DT_INVALID, "INVALID"),
-        (4711, "unknown dtype enum (4711)"),
-    ],
-)
-def test_dtypes_have_the_names_of_tensorflow(dtype: int, name: str) -> None:
-    assert dtype_name(dtype) == name
 
 
 @pytest.mark.parametrize(
