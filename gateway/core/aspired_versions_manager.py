@@ -11,6 +11,7 @@ Source: tensorflow_serving/core/aspired_versions_manager.h, basic_manager.h.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from tensorgate.gateway.core.aspired_version_policy import ActionKind, AspiredVersionPolicy, VersionSnapshot
 from tensorgate.gateway.core.clock import Clock
@@ -39,6 +40,14 @@ class Unload:
 
 
 Action = Load | Unload
+
+
+class Retry(Enum):
+    """What becomes of a version whose next load attempt is due."""
+
+    LOAD = "load"  # now
+    WAIT = "wait"  # as many loads as may run are running: ask again after something has changed
+    ENDED = "ended"  # no longer wanted
 
 
 class AspiredVersionsManager:
@@ -94,18 +103,23 @@ class AspiredVersionsManager:
         self._publish(servable_id, ManagerState.END, error)
         return False
 
-    def retry_load(self, servable_id: ServableId, last_error: ServingError) -> bool:
-        """The retry interval is over, or was cut short. True: load now. False: no longer wanted; it has ended."""
+    def retry_load(self, servable_id: ServableId, last_error: ServingError) -> Retry:
+        """The retry interval is over, or was cut short; the answer says how to go on."""
         harness = self._harness(servable_id)
-        if harness.is_aspired:
-            self._num_loading += 1
-            return True
-        harness.fail(last_error)
-        self._publish(servable_id, ManagerState.END, last_error)
-        return False
+        if not harness.is_aspired:
+            harness.fail(last_error)
+            self._publish(servable_id, ManagerState.END, last_error)
+            return Retry.ENDED
+        if self._num_loading >= self.max_parallel_loads:
+            return Retry.WAIT
+        self._num_loading += 1
+        return Retry.LOAD
 
     def unload_finished(self, servable_id: ServableId, error: ServingError | None = None) -> None:
-        """The version's memory is back, or unloading it failed with ``error``; either way it has ended."""
+        """The version's memory is back, or ``error`` says what failed on the way there; either way it has ended.
+
+        Also the end of a version that was loaded but could not be published.
+        """
         harness = self._harness(servable_id)
         ended_with = error or harness.error
         if error is not None:
@@ -134,7 +148,8 @@ class AspiredVersionsManager:
         """What to begin now; each action is handed out once. Unloads come before loads."""
         unloads: list[Action] = []
         loads: list[Action] = []
-        for name in list(self._harnesses.keys() | self._wishes.keys()):
+        # In the order in which models came, so that a start under a limit on loads is the same each time.
+        for name in list(dict.fromkeys([*self._harnesses, *self._wishes])):
             self._forget(name)
             self._take_wish(name)
             while (action := self._policy.next_action(self._snapshot(name))) is not None:

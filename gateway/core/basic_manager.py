@@ -6,10 +6,11 @@ Source: tensorflow_serving/core/basic_manager.h (what happens in which order), r
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager, Load, Unload
+from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager, Load, Retry, Unload
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.loader import Loader, LoaderFactory, Publisher
 from tensorgate.gateway.core.servable_id import ServableId
@@ -23,7 +24,7 @@ class BasicManager:
     """A Target that acts: every wish and every outcome leads to the next actions at once.
 
     ``load_retry_interval_s`` passes between attempts. ``stop`` ends the tasks; what is loaded stays loaded, since the
-    workers end next.
+    workers end next. Whatever a loader or publisher raises ends its version with that error, and nothing else.
     """
 
     def __init__(
@@ -41,7 +42,10 @@ class BasicManager:
         self._clock = clock
         self._load_retry_interval_s = load_retry_interval_s
         self._loaders: dict[ServableId, Loader] = {}
-        self._retries: dict[ServableId, asyncio.Event] = {}
+        # Versions between two attempts. The first event cuts the interval short; the second says that a load which is
+        # due may ask again whether it may run.
+        self._unwanted: dict[ServableId, asyncio.Event] = {}
+        self._changed: dict[ServableId, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
@@ -72,9 +76,11 @@ class BasicManager:
                 self._begin(self._load(action.data), f"load {action.data.id}")
             elif isinstance(action, Unload):
                 self._begin(self._unload(action.id), f"unload {action.id}")
-        for servable_id, retry in self._retries.items():
+        for servable_id, unwanted in self._unwanted.items():
             if not self._versions.is_aspired(servable_id):
-                retry.set()
+                unwanted.set()
+        for changed in self._changed.values():
+            changed.set()
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -93,66 +99,84 @@ class BasicManager:
     async def _load(self, data: ServableData) -> None:
         began_s = self._clock.monotonic_s()
         logger.info("loading %s from %s", data.id, data.path)
-        loader = self._loader_factory(data)
-        while (error := await self._try_load(loader)) is not None:
+        while (error := await self._attempt(lambda: self._load_once(data))) is not None:
             if not self._versions.load_failed(data.id, error):
                 logger.error("%s could not be loaded and is given up: %s", data.id, error)
-                return
-            # The slot that the failed load held is free meanwhile.
-            logger.error(
-                "load attempt %d of %s failed: %s; next attempt in %g s",
-                self._versions.num_attempts(data.id),
-                data.id,
-                error,
-                self._load_retry_interval_s,
-            )
-            self._act()
-            await self._wait_for_retry(data.id)
-            if not self._versions.retry_load(data.id, error):
-                return
+            elif await self._may_retry(data.id, error):
+                continue
+            self._loaders.pop(data.id, None)
+            return
         if not self._versions.load_succeeded(data.id):
             logger.info("%s is no longer wanted; unloading it again", data.id)
-            self._versions.unload_finished(data.id, await self._try_unload(loader))
+            self._versions.unload_finished(data.id, await self._unload_once(data.id))
             return
-        self._loaders[data.id] = loader
-        await self._publisher.publish(data.id, loader)
+        error = await self._attempt(lambda: self._publisher.publish(data.id, self._loaders[data.id]))
+        if error is not None:
+            logger.error("%s is loaded but could not be published, and is unloaded again: %s", data.id, error)
+            unload_error = await self._unload_once(data.id)
+            if unload_error is not None:
+                logger.error("unloading %s failed: %s", data.id, unload_error)
+            self._versions.unload_finished(data.id, error)
+            return
         self._versions.published(data.id)
         logger.info("%s is available, %.0f ms after it was found", data.id, (self._clock.monotonic_s() - began_s) * 1e3)
 
-    async def _try_load(self, loader: Loader) -> ServingError | None:
-        try:
-            await loader.load()
-        except ServingError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 - whatever a loader does wrong fails its version only
-            return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        return None
+    async def _load_once(self, data: ServableData) -> None:
+        if data.id not in self._loaders:
+            self._loaders[data.id] = self._loader_factory(data)
+        await self._loaders[data.id].load()
 
-    async def _try_unload(self, loader: Loader) -> ServingError | None:
+    async def _may_retry(self, servable_id: ServableId, error: ServingError) -> bool:
+        """Waits for the retry interval and a free slot: True. False as soon as the version is no longer wanted."""
+        logger.error(
+            "load attempt %d of %s failed: %s; next attempt in %g s",
+            self._versions.num_attempts(servable_id),
+            servable_id,
+            error,
+            self._load_retry_interval_s,
+        )
+        unwanted = self._unwanted[servable_id] = asyncio.Event()
+        # The slot that the failed load held is free for others meanwhile.
+        self._act()
         try:
-            await loader.unload()
-        except ServingError as error:
-            return error
-        except Exception as error:  # noqa: BLE001
-            return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        return None
-
-    async def _wait_for_retry(self, servable_id: ServableId) -> None:
-        """Returns after the retry interval, or as soon as the version is no longer wanted."""
-        retry = self._retries[servable_id] = asyncio.Event()
-        try:
-            await asyncio.wait_for(retry.wait(), self._load_retry_interval_s)
-        except asyncio.TimeoutError:
-            return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(unwanted.wait(), self._load_retry_interval_s)
         finally:
-            del self._retries[servable_id]
+            del self._unwanted[servable_id]
+        changed = self._changed[servable_id] = asyncio.Event()
+        try:
+            while (answer := self._versions.retry_load(servable_id, error)) is Retry.WAIT:
+                changed.clear()
+                await changed.wait()
+        finally:
+            del self._changed[servable_id]
+        return answer is Retry.LOAD
 
     async def _unload(self, servable_id: ServableId) -> None:
         logger.info("unloading %s once its last request has ended", servable_id)
-        await self._publisher.withdraw(servable_id)
-        error = await self._try_unload(self._loaders.pop(servable_id))
+        withdraw_error = await self._attempt(lambda: self._publisher.withdraw(servable_id))
+        unload_error = await self._unload_once(servable_id)
+        error = withdraw_error or unload_error
         self._versions.unload_finished(servable_id, error)
         if error is None:
             logger.info("%s is unloaded", servable_id)
         else:
             logger.error("unloading %s failed: %s", servable_id, error)
+
+    async def _unload_once(self, servable_id: ServableId) -> ServingError | None:
+        return await self._attempt(self._loaders.pop(servable_id).unload)
+
+    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> ServingError | None:
+        """Does one step of a loader's or a publisher's; what goes wrong in it is a value, for its version alone."""
+        try:
+            await step()
+        except ServingError as error:
+            return error
+        except asyncio.CancelledError:
+            if self._is_stopped:
+                raise
+            # Nobody but ``stop`` cancels the manager's tasks: something that the step waited for was cancelled.
+            return ServingError(Code.CANCELLED, "what the step waited for was cancelled")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave the version half-way for ever
+            return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+        return None

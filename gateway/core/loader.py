@@ -29,7 +29,10 @@ class Publisher(Protocol):
     """Makes loaded versions reachable, and unreachable."""
 
     async def publish(self, servable_id: ServableId, loader: Loader) -> None:
-        """Returns when every request that arrives from now on can reach the version."""
+        """Returns when every request that arrives from now on can reach the version; if it raises, none can."""
 
     async def withdraw(self, servable_id: ServableId) -> None:
-        """Returns when no new request can reach the version and the last that did has ended."""
+        """Returns when no new request can reach the version and the last that did has ended.
+
+        If it raises, the version is unloaded all the same, and ends with that error.
+        """

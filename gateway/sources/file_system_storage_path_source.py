@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from tensorgate.gateway.core.clock import Clock
@@ -96,24 +96,42 @@ class Found:
     error: str | None = None
 
 
-def look_for_versions(servable: ServableToMonitor) -> Found:
-    """Reads the base path; blocks on the file system."""
+def look_for_versions(servable: ServableToMonitor, without: Collection[str] = ()) -> Found:
+    """Reads the base path, as if the folders ``without`` (full paths) were not there; blocks on the file system."""
+    base_path = servable.base_path
     try:
-        children = os.listdir(servable.base_path)
+        children = {child for child in os.listdir(base_path) if os.path.join(base_path, child) not in without}
+        while True:
+            found = []
+            vanished = set()
+            for version, child in aspired_children(list(children), servable.version_policy):
+                path = os.path.join(base_path, child)
+                fingerprint = look_at(path)
+                if fingerprint is None:
+                    vanished.add(child)
+                else:
+                    found.append((ServableData(ServableId(servable.name, version), path), fingerprint))
+            if not vanished:
+                return Found(tuple(found))
+            # Gone since it was listed: the policy picks others instead.
+            children -= vanished
     except OSError as error:
-        return Found((), f"{error.strerror}: {servable.base_path}")
-    found = []
-    for version, child in aspired_children(children, servable.version_policy):
-        path = os.path.join(servable.base_path, child)
-        found.append((ServableData(ServableId(servable.name, version), path), look_at(path)))
-    return Found(tuple(found))
+        return Found((), f"{error.strerror}: {error.filename}")
+
+
+def _missing_versions(policy: VersionPolicy, aspired: Sequence[ServableData]) -> list[int]:
+    if not isinstance(policy, SpecificVersions):
+        return []
+    return sorted(set(policy.versions) - {data.id.version for data in aspired})
 
 
 class FileSystemStoragePathSource:
-    """Looks every ``poll_wait_s`` seconds; 0 means once, negative never. Each look tells the target of every model.
+    """Looks every ``poll_wait_s`` seconds; 0 means once, negative never. Each look tells the target of its model.
 
-    While the files of a newly found version are not settled, the versions aspired before stay aspired and the next look
-    decides. With a single look there is no next one, so what is there then counts.
+    A newly found version whose files are not settled counts as absent, and the next look decides; what is aspired stays
+    so meanwhile, and others may only join it. With a single look there is no next one, so what is there then counts.
+
+    Each model is looked at by a task of its own, so that a slow or broken disk delays no other model.
     """
 
     def __init__(
@@ -123,70 +141,96 @@ class FileSystemStoragePathSource:
         self._poll_wait_s = poll_wait_s
         self._target = target
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
-        # What the last look saw, and what was said of it: a trouble is logged when it changes, not at each look.
-        self._fingerprints: dict[str, Fingerprint] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Per model what the last look saw (by path), and what was said of it: a trouble is logged when it changes, not
+        # at each look.
+        self._fingerprints: dict[str, dict[str, Fingerprint]] = {}
         self._aspired: dict[str, tuple[ServableData, ...]] = {}
         self._troubles: dict[str, str] = {}
 
     async def start(self) -> None:
         """Begins to look; returns at once."""
         if self._poll_wait_s >= 0:
-            self._task = asyncio.get_running_loop().create_task(self._poll(), name="file-system source")
+            loop = asyncio.get_running_loop()
+            self._tasks = {
+                loop.create_task(self._poll(servable), name=f"file-system source of {servable.name}")
+                for servable in self._servables
+            }
 
     async def stop(self) -> None:
         """Ends the looking; the target hears nothing more. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
             task.cancel()
-            await asyncio.wait({task})
+        if tasks:
+            await asyncio.wait(tasks)
 
-    async def _poll(self) -> None:
+    async def _poll(self, servable: ServableToMonitor) -> None:
         while True:
-            await self.poll_once()
+            await self._look(servable)
             if self._poll_wait_s == 0:
                 return
             await asyncio.sleep(self._poll_wait_s)
 
     async def poll_once(self) -> None:
-        """One look at every model; the models are looked at side by side, so that a slow disk delays its own only."""
-        await asyncio.gather(*(self._poll_servable(servable) for servable in self._servables))
+        """One look at every model, side by side; returns when the target has been told."""
+        await asyncio.gather(*(self._look(servable) for servable in self._servables))
 
-    async def _poll_servable(self, servable: ServableToMonitor) -> None:
-        self._take(servable, await asyncio.to_thread(look_for_versions, servable))
+    async def _look(self, servable: ServableToMonitor) -> None:
+        try:
+            await self._look_and_tell(servable)
+        except Exception as error:  # noqa: BLE001 - no fault may end the looking: the next look may well succeed
+            self._complain(servable.name, f"looking for versions of {servable.name} failed: {error!r}", error)
 
-    def _take(self, servable: ServableToMonitor, found: Found) -> None:
-        if found.error is not None:
-            self._complain(
-                servable.name,
-                f"Could not find base path {servable.base_path} for servable {servable.name} with error {found.error};"
-                " what is loaded stays",
-            )
-            return
-        if not found.versions:
-            self._complain(
-                servable.name,
-                f"No versions of servable {servable.name} found under base path {servable.base_path}."
-                " Does it hold a folder named by a number?",
-            )
-        waiting = [data.path for data, fingerprint in found.versions if not self._may_serve(data, fingerprint)]
-        if waiting:
-            self._complain(servable.name, f"waiting for the files of {', '.join(waiting)} to be complete")
-            return
-        if found.versions:
-            self._troubles.pop(servable.name, None)
-        aspired = tuple(data for data, _ in found.versions)
-        self._aspired[servable.name] = aspired
-        self._target.set_aspired_versions(servable.name, aspired)
+    async def _look_and_tell(self, servable: ServableToMonitor) -> None:
+        waiting: list[str] = []
+        seen: dict[str, Fingerprint] = {}
+        while True:
+            found = await asyncio.to_thread(look_for_versions, servable, waiting)
+            if found.error is not None:
+                self._complain(
+                    servable.name,
+                    f"Could not find base path {servable.base_path} for servable {servable.name} with error"
+                    f" {found.error}; what is loaded stays",
+                )
+                return
+            unsettled = [data.path for data, fingerprint in found.versions if not self._may_serve(data, fingerprint)]
+            seen.update((data.path, fingerprint) for data, fingerprint in found.versions)
+            if not unsettled:
+                break
+            # The policy picks again, among the others.
+            waiting += unsettled
+        self._fingerprints[servable.name] = seen
+        self._tell(servable, tuple(data for data, _ in found.versions), waiting)
 
     def _may_serve(self, data: ServableData, fingerprint: Fingerprint) -> bool:
-        last = self._fingerprints.get(data.path)
-        self._fingerprints[data.path] = fingerprint
         if data in self._aspired.get(data.id.name, ()) or self._poll_wait_s == 0:
             return True
+        last = self._fingerprints.get(data.id.name, {}).get(data.path)
         return is_settled(fingerprint, last, self._clock.time_us())
 
-    def _complain(self, name: str, trouble: str) -> None:
+    def _tell(self, servable: ServableToMonitor, aspired: tuple[ServableData, ...], waiting: Sequence[str]) -> None:
+        name = servable.name
+        if waiting:
+            self._complain(name, f"waiting for the files of {', '.join(sorted(waiting))} to be complete")
+            if not set(self._aspired.get(name, ())) < set(aspired):
+                return
+        self._aspired[name] = aspired
+        self._target.set_aspired_versions(name, aspired)
+        if waiting:
+            return
+        if not aspired:
+            self._complain(
+                name,
+                f"No versions of servable {name} found under base path {servable.base_path}."
+                " Does it hold a folder named by a number?",
+            )
+        elif missing := _missing_versions(servable.version_policy, aspired):
+            self._complain(name, f"versions {missing} of servable {name} are asked for but not in {servable.base_path}")
+        else:
+            self._troubles.pop(name, None)
+
+    def _complain(self, name: str, trouble: str, error: Exception | None = None) -> None:
         if self._troubles.get(name) != trouble:
             self._troubles[name] = trouble
-            logger.warning("%s", trouble)
+            logger.warning("%s", trouble, exc_info=error)

@@ -31,8 +31,13 @@ class Fingerprint:
     files: tuple[tuple[str, int, int], ...]
 
 
-def look_at(path: str) -> Fingerprint:
-    """Walks the folder; blocks. What vanishes meanwhile is left out, and shows in the next look."""
+def look_at(path: str) -> Fingerprint | None:
+    """Walks the folder; blocks. None: there is nothing of that name (any more).
+
+    What vanishes meanwhile is left out, and shows in the next look. A name that is no folder, or one that cannot be
+    read, counts as a version all the same, as upstream: loading it says what is wrong with it. Raises OSError when
+    even the name cannot be looked at.
+    """
     files = []
     for folder, _, names in os.walk(path):
         for name in ["", *names]:
@@ -45,6 +50,13 @@ def look_at(path: str) -> Fingerprint:
             files.append(
                 (relative, status.st_size, status.st_mtime_ns) if name else (f"{relative}/", 0, status.st_mtime_ns)
             )
+    if not files:
+        try:
+            # Not through a link: a version that is one is there for as long as the link is.
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        files.append(("./", 0, status.st_mtime_ns))
     return Fingerprint(tuple(sorted(files)))
 
 
