@@ -7,19 +7,44 @@ the pool's own callback puts it on the completed list and rings an eventfd.
 Before a request runs it is dropped when it was cancelled or its deadline has passed. A request that is expected to
 take less than a hand-over to another thread costs runs at once, in submit; still without the GIL.
 
+A job's memory, its payload and its session belong to its ticket, which the pool holds until the job is drained, and
+threads reach them without the GIL: so nothing may take a ticket away while a thread lives. Not even the cyclic garbage
+collector, which empties an object before it frees it: hence __del__, which runs before that and ends the threads.
+
 Source: pthreads(7), eventfd(2).
 """
 
-import os
-
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strlen
+from posix.unistd cimport close
 
 from tensorgate._native.byte_writer cimport put_bytes
+from tensorgate._native.posix_threads cimport (
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    eventfd,
+    eventfd_read,
+    eventfd_write,
+    pthread_cond_broadcast,
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_t,
+    pthread_cond_wait,
+    pthread_create,
+    pthread_join,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_t,
+    pthread_mutex_unlock,
+    pthread_t,
+)
 from tensorgate._native.predict cimport (
     RunResult,
     expected_predict_us,
@@ -27,42 +52,12 @@ from tensorgate._native.predict cimport (
     run_result_free,
     run_result_init,
 )
-from tensorgate._native.session cimport Session, SessionState, monotonic_us
-
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    int pthread_create(pthread_t*, void*, void* (*start)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
-    int pthread_mutex_init(pthread_mutex_t*, void*)
-    int pthread_mutex_destroy(pthread_mutex_t*)
-    int pthread_mutex_lock(pthread_mutex_t*)
-    int pthread_mutex_unlock(pthread_mutex_t*)
-    int pthread_cond_init(pthread_cond_t*, void*)
-    int pthread_cond_destroy(pthread_cond_t*)
-    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
-    int pthread_cond_signal(pthread_cond_t*)
-    int pthread_cond_broadcast(pthread_cond_t*)
-
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int, int)
-    int eventfd_write(int, uint64_t)
-    int eventfd_read(int, uint64_t*)
-    int EFD_NONBLOCK
-    int EFD_CLOEXEC
+from tensorgate._native.session cimport Session, SessionState, deadline_after, monotonic_us
+from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED
 
 
 cdef enum:
     METHOD_PREDICT = 1
-    CANCELLED = 1
-    DEADLINE_EXCEEDED = 4
-    UNIMPLEMENTED = 12
     # Waking another thread and hearing back from it costs about as much.
     AT_ONCE_LIMIT_US = 50
     # Below this a copy costs less than a buffer object and its life.
@@ -192,12 +187,19 @@ cdef ResponseBuffer _take_response(RunResult* result):
     return response
 
 
+@cython.no_gc_clear  # the payload is released in __dealloc__, as a whole
 cdef class _Ticket:
-    """What a submitted request keeps alive: its session, its payload and its job."""
+    """What a submitted request keeps alive: its session (held open), its payload and its job."""
     cdef Session session
     cdef Py_buffer payload
     cdef bint has_payload
+    cdef bint holds_session
     cdef Job* job
+
+    cdef void end_run(self) noexcept:
+        if self.holds_session:
+            self.holds_session = False
+            self.session.end_run()
 
     def __dealloc__(self):
         if self.job is not NULL:
@@ -212,16 +214,19 @@ cdef class ExecutionPool:
     cdef pthread_t* threads
     cdef readonly int num_threads
     cdef dict _tickets
+    cdef bint _made  # False: the arguments were refused before __cinit__ began
     cdef bint _running
 
     def __cinit__(self, int num_threads):
         cdef int i
-        if num_threads < 1:
-            raise ValueError(f"num_threads must be positive; was {num_threads}")
         self._tickets = {}
         pthread_mutex_init(&self.pool.mutex, NULL)
         pthread_mutex_init(&self.pool.done_mutex, NULL)
         pthread_cond_init(&self.pool.work, NULL)
+        self.pool.event_fd = -1
+        self._made = True
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be positive; was {num_threads}")
         self.pool.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         if self.pool.event_fd < 0:
             raise OSError("eventfd failed: too many open files?")
@@ -235,12 +240,15 @@ cdef class ExecutionPool:
                 raise OSError(f"cannot start execution thread {i} of {num_threads}")
             self.num_threads += 1
 
+    def __del__(self):
+        self.stop()
+
     def __dealloc__(self):
-        if self._running:
-            self.stop()
+        if not self._made:
+            return
         free(self.threads)
-        if self.pool.event_fd > 0:
-            os.close(self.pool.event_fd)
+        if self.pool.event_fd >= 0:
+            close(self.pool.event_fd)
         pthread_cond_destroy(&self.pool.work)
         pthread_mutex_destroy(&self.pool.mutex)
         pthread_mutex_destroy(&self.pool.done_mutex)
@@ -276,10 +284,16 @@ cdef class ExecutionPool:
         job.payload = <const uint8_t*>ticket.payload.buf
         job.size = <size_t>ticket.payload.len
         job.enqueued_us = monotonic_us()
-        job.deadline_us = job.enqueued_us + remaining_us if remaining_us >= 0 else -1
+        job.deadline_us = deadline_after(job.enqueued_us, remaining_us)
         job.on_done = _complete
         job.context = &self.pool
-        self._tickets[request_id] = ticket
+        session.begin_run()
+        ticket.holds_session = True
+        try:
+            self._tickets[request_id] = ticket
+        except BaseException:
+            ticket.end_run()
+            raise
         if method == METHOD_PREDICT:
             with nogil:
                 at_once = 0 < expected_predict_us(job.state, job.payload, job.size) <= AT_ONCE_LIMIT_US
@@ -325,6 +339,7 @@ cdef class ExecutionPool:
             if job is NULL:
                 return completed
             ticket = self._tickets.pop(job.request_id)
+            ticket.end_run()
             if job.result.code != 0:
                 response = b""
             elif job.result.response.size < COPY_BELOW_BYTES:
@@ -341,6 +356,7 @@ cdef class ExecutionPool:
 
     def stop(self):
         cdef int i
+        cdef _Ticket ticket
         if not self._running:
             return
         self._running = False
@@ -351,6 +367,8 @@ cdef class ExecutionPool:
         with nogil:
             for i in range(self.num_threads):
                 pthread_join(self.threads[i], NULL)
+        for ticket in self._tickets.values():
+            ticket.end_run()  # all have run, drained or not
 
 
 def predict_once(Session session not None, payload, int64_t remaining_us=-1):
@@ -359,10 +377,12 @@ def predict_once(Session session not None, payload, int64_t remaining_us=-1):
     PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
     run_result_init(&result)
     try:
+        session.begin_run()
         with nogil:
             predict(
                 &session.state, <const uint8_t*>buffer.buf, <size_t>buffer.len,
-                monotonic_us() + remaining_us if remaining_us >= 0 else -1, &result)
+                deadline_after(monotonic_us(), remaining_us), &result)
+        session.end_run()
         message = (
             PyBytes_FromStringAndSize(<const char*>result.message.data, <Py_ssize_t>result.message.size)
             if result.message.size else b"")

@@ -233,9 +233,11 @@ cdef void _put_bytes(ByteWriter* out, const uint8_t* data, size_t size) noexcept
     elif size <= 0xFFFF:
         put_byte(out, <uint8_t>0xC5)
         _put_big_endian(out, size, 2)
-    else:
+    elif size <= UINT32_MAX:
         put_byte(out, <uint8_t>0xC6)
         _put_big_endian(out, size, 4)
+    else:
+        out.failed = True  # more than msgpack can say
     put_bytes(out, data, size)
 
 

@@ -1,6 +1,6 @@
 """Encodes output tensors as TensorProtos in typed-field form, straight from TensorFlow's memory into the response.
 
-Last stage of a request in the worker (decode → run → encode); runs on execution threads without the GIL. Fixed-width
+Last step of Predict in the worker (read → bind → run → encode); runs on execution threads without the GIL. Fixed-width
 values are one memcpy behind a tag and a length; every element is written out, as Tensor::AsProtoField does it.
 
 Source: tensorflow/core/framework/tensor.proto, tensor.cc (AsProtoField); tensorflow_serving/apis/predict.proto.
@@ -122,6 +122,12 @@ cdef size_t _varints_size(int dtype, const uint8_t* data, size_t num_elements) n
     return size
 
 
+cdef void _normalise_bools(uint8_t* bools, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        bools[i] = bools[i] != 0
+
+
 cdef size_t _strings_size(const TF_TString* strings, size_t num_elements) noexcept nogil:
     cdef size_t size = 0
     cdef size_t i
@@ -163,7 +169,7 @@ cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, T
     cdef size_t byte_size = tf.TensorByteSize(tensor)
     cdef uint32_t fixed_field = _fixed_field(dtype)
     cdef uint32_t varint_field = _varint_field(dtype)
-    cdef size_t num_elements = 0, values_size = 0, tensor_size, entry_size, i, size
+    cdef size_t num_elements = 0, values_size = 0, tensor_size, entry_size, i, size = 0
 
     if dtype == DT_STRING:
         num_elements = byte_size // sizeof(TF_TString)
@@ -203,6 +209,9 @@ cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, T
             _put_tag(out, fixed_field, WIRE_BYTES)
             put_varint(out, byte_size)
             put_bytes(out, data, byte_size)
+            if dtype == DT_BOOL:
+                # Ops that reinterpret bytes (DecodeRaw) make bools of any byte; one above 127 is no whole varint.
+                _normalise_bools(out.data + out.size - byte_size, byte_size)
     elif num_elements:
         _put_tag(out, varint_field, WIRE_BYTES)
         put_varint(out, size)

@@ -47,6 +47,12 @@ cdef class Session:
     cdef readonly bytes signature_def_map
     cdef readonly str path
 
+    # Requests submitted and not completed; under the GIL. While there are any, the session cannot be closed.
+    cdef int num_runs
+
+    # Raises RuntimeError on a session that is closed (or was never loaded).
+    cdef int begin_run(self) except -1
+    cdef void end_run(self) noexcept
     cdef int _load(self, bytes path, list tags, bytes session_config) except -1
 
 
@@ -61,3 +67,5 @@ cdef void run_signature(
 # How long a request of that size is expected to run in the calling thread, in µs; 0: it does not run there.
 cdef int64_t expected_in_caller_us(SessionState* state, Signature* signature, size_t request_size) noexcept nogil
 cdef int64_t monotonic_us() noexcept nogil
+# When that much time will have passed, on the monotonic clock; -1, which means never, for a negative time.
+cdef int64_t deadline_after(int64_t now_us, int64_t remaining_us) noexcept nogil

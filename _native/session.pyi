@@ -13,7 +13,8 @@ class Session:
 
     ``Session(path, version, tags, session_config)`` blocks until the model is loaded (variables restored, init op
     run), with the GIL released. session_config is a serialized tensorflow.ConfigProto or empty. Raises SessionError
-    with TensorFlow's status. The owner must keep the object, open, for as long as requests run on it.
+    with TensorFlow's status, RuntimeError for a second ``__init__``. The owner must keep the object, open, for as long
+    as requests run on it.
     """
 
     signature_def_map: bytes
@@ -28,4 +29,7 @@ class Session:
         """
 
     def close(self) -> None:
-        """Ends the session and frees graph and variables; idempotent, blocks, no run may be under way."""
+        """Ends the session and frees graph and variables; idempotent, blocks.
+
+        Raises RuntimeError, and leaves the session open, while requests on it are submitted and not yet drained.
+        """

@@ -49,6 +49,10 @@ cdef enum:
     MAX_GROWTH = 4
 
 
+# Longer deadlines mean this one, a year: then sums of times stay in range, TensorFlow's own, in nanoseconds, too.
+cdef int64_t LONGEST_DEADLINE_US = 366 * 24 * 3600 * <int64_t>1000000
+
+
 class SessionError(Exception):
     """TensorFlow's refusal to load or close: ``code`` is its canonical status code, ``message`` its text."""
 
@@ -62,6 +66,12 @@ cdef int64_t monotonic_us() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
+
+
+cdef int64_t deadline_after(int64_t now_us, int64_t remaining_us) noexcept nogil:
+    if remaining_us < 0:
+        return -1
+    return now_us + min(remaining_us, LONGEST_DEADLINE_US)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -115,6 +125,8 @@ cdef class Session:
     def __init__(self, path, version, tags, session_config=b""):
         if tf.LoadSessionFromSavedModel is NULL:
             raise RuntimeError("tf_c_api.load_library() comes first")
+        if self.state.graph is not NULL or self.state.signatures is not NULL:
+            raise RuntimeError("a session is loaded once")
         self.path = path
         self.state.version = version
         self._load(path.encode(), [tag.encode() for tag in tags], session_config)
@@ -160,7 +172,9 @@ cdef class Session:
         self.state.signatures = <Signature*>calloc(len(ordered) + 1, sizeof(Signature))
         if self.state.signatures is NULL:
             raise MemoryError
-        for name, inputs, outputs in ordered:
+        for name, unsorted_inputs, unsorted_outputs in ordered:
+            inputs = sorted(unsorted_inputs, key=_alias_bytes)
+            outputs = sorted(unsorted_outputs, key=_alias_bytes)
             signature = &self.state.signatures[self.state.num_signatures]
             # Counted first, so that __dealloc__ frees a half-made one.
             self.state.num_signatures += 1
@@ -169,22 +183,34 @@ cdef class Session:
             signature.outputs = <Endpoint*>calloc(len(outputs) + 1, sizeof(Endpoint))
             if signature.inputs is NULL or signature.outputs is NULL:
                 raise MemoryError
-            for alias, tensor_name, default in sorted(inputs, key=_alias_bytes):
+            for alias, tensor_name, default in inputs:
                 signature.num_inputs += 1
                 signature.num_defaults += default is not None
                 _set_endpoint(
                     &signature.inputs[signature.num_inputs - 1], self.state.graph, alias.encode(),
                     tensor_name.encode(), default)
-            for alias, tensor_name in sorted(outputs, key=_alias_bytes):
+            for alias, tensor_name in outputs:
                 signature.num_outputs += 1
                 _set_endpoint(
                     &signature.outputs[signature.num_outputs - 1], self.state.graph, alias.encode(),
                     tensor_name.encode(), None)
 
+    cdef int begin_run(self) except -1:
+        if self.state.session is NULL:
+            raise RuntimeError("the session is closed")
+        self.num_runs += 1
+        return 0
+
+    cdef void end_run(self) noexcept:
+        self.num_runs -= 1
+
     def close(self):
         cdef TF_Status* status
         cdef TF_Session* session = self.state.session
         cdef TF_Graph* graph = self.state.graph
+        if self.num_runs:
+            # TensorFlow would free graph and variables under the threads that run on them.
+            raise RuntimeError(f"{self.num_runs} requests still run on the session of {self.path}")
         self.state.session = NULL
         self.state.graph = NULL
         if session is NULL and graph is NULL:

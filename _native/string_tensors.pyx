@@ -1,6 +1,6 @@
 """Makes string tensors out of request bytes, and releases them when TensorFlow is done with them.
 
-Part of decode in the worker; runs on execution threads without the GIL.
+Part of binding inputs in the worker (read → bind → run → encode); runs on execution threads without the GIL.
 
 Strings are always copied. A view into the request (TF_StringAssignView) would save the copy, but kernels copy tstrings
 as they are, so a view can outlive the request's bytes in a variable, a lookup table or another tensor.
@@ -32,7 +32,6 @@ cdef void _release_strings(void* data, size_t size, void* unused) noexcept nogil
 cdef TF_Tensor* new_string_tensor(const int64_t* dims, int num_dims, size_t num_elements) noexcept nogil:
     cdef void* memory = NULL
     cdef TF_TString* strings
-    cdef TF_Tensor* tensor
     cdef size_t size = num_elements * sizeof(TF_TString)
     cdef size_t i
     # 64 bytes: what TF_NewTensor asks for, else it copies the tstrings and releases ours.
@@ -41,25 +40,21 @@ cdef TF_Tensor* new_string_tensor(const int64_t* dims, int num_dims, size_t num_
     strings = <TF_TString*>memory
     for i in range(num_elements):
         tf.StringInit(&strings[i])
-    tensor = tf.NewTensor(DT_STRING, dims, num_dims, memory, size, _release_strings, NULL)
-    if tensor is NULL:
-        _release_strings(memory, size, NULL)
-    return tensor
+    # The memory is TensorFlow's from here, even if it makes no tensor of it: then the deallocator has run already.
+    return tf.NewTensor(DT_STRING, dims, num_dims, memory, size, _release_strings, NULL)
 
 
 cdef bint decode_string_content(ProtoReader content, TF_TString* strings, size_t num_elements) noexcept nogil:
     cdef ProtoReader lengths = content
-    cdef uint64_t size
-    cdef uint64_t left
+    cdef uint64_t size, left
     cdef size_t i, _i
     for _i in range(num_elements):
         if not read_varint(&content, &size):
             return False
     left = bytes_left(&content)
     for i in range(num_elements):
-        # Read well-formed just above.
-        read_varint(&lengths, &size)
-        if size > left:
+        # Checked again: the bytes may be lent by somebody who changes them meanwhile.
+        if not read_varint(&lengths, &size) or size > left:
             return False
         tf.StringCopy(&strings[i], <const char*>content.pos, <size_t>size)
         content.pos += size

@@ -1,6 +1,7 @@
 """Decodes TensorProtos straight into TensorFlow's own tensor memory, for every dtype that has a value field.
 
-Second stage of a request in the worker (decode → run → encode); runs on execution threads without the GIL.
+Part of binding a request's inputs in the worker (read → bind → run → encode); runs on execution threads, without the
+GIL.
 
 Rules, as TensorFlow's Tensor::FromProto has them: a non-empty tensor_content wins and must have exactly the right
 length; else the value field of the dtype counts, its last value repeated when the list is short, surplus ignored, zero
@@ -15,7 +16,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport (
     INT64_MAX,
     int8_t,
-    int32_t,
     int64_t,
     uint8_t,
     uint16_t,
@@ -31,7 +31,6 @@ from tensorgate._native.proto_wire cimport (
     WIRE_VARINT,
     ProtoReader,
     bytes_left,
-    is_utf8,
     read_bytes,
     read_tag,
     read_varint,
@@ -39,6 +38,24 @@ from tensorgate._native.proto_wire cimport (
     skip_field,
 )
 from tensorgate._native.string_tensors cimport decode_string_content, new_string_tensor
+from tensorgate._native.tensor_scan cimport (
+    FIELD_BOOL_VAL,
+    FIELD_DCOMPLEX_VAL,
+    FIELD_DOUBLE_VAL,
+    FIELD_FLOAT8_VAL,
+    FIELD_FLOAT_VAL,
+    FIELD_HALF_VAL,
+    FIELD_INT64_VAL,
+    FIELD_INT_VAL,
+    FIELD_SCOMPLEX_VAL,
+    FIELD_STRING_VAL,
+    FIELD_UINT32_VAL,
+    FIELD_UINT64_VAL,
+    MAX_DIMS,
+    TensorScan,
+    fixed_width,
+    scan_tensor,
+)
 from tensorgate._native.tf_c_api cimport (
     DT_BFLOAT16,
     DT_BOOL,
@@ -55,7 +72,6 @@ from tensorgate._native.tf_c_api cimport (
     DT_INT16,
     DT_INT32,
     DT_INT64,
-    DT_INVALID,
     DT_QINT8,
     DT_QINT16,
     DT_QINT32,
@@ -73,127 +89,6 @@ from tensorgate._native.tf_c_api cimport (
     tf,
 )
 
-# TensorProto's fields.
-cdef enum:
-    FIELD_DTYPE = 1
-    FIELD_TENSOR_SHAPE = 2
-    FIELD_TENSOR_CONTENT = 4
-    FIELD_FLOAT_VAL = 5
-    FIELD_DOUBLE_VAL = 6
-    FIELD_INT_VAL = 7
-    FIELD_STRING_VAL = 8
-    FIELD_SCOMPLEX_VAL = 9
-    FIELD_INT64_VAL = 10
-    FIELD_BOOL_VAL = 11
-    FIELD_DCOMPLEX_VAL = 12
-    FIELD_HALF_VAL = 13
-    FIELD_UINT32_VAL = 16
-    FIELD_UINT64_VAL = 17
-    FIELD_FLOAT8_VAL = 18
-
-
-# --- scan -------------------------------------------------------------------------------------------------------------
-
-cdef bint _scan_dim(ProtoReader body, int64_t* size) noexcept nogil:
-    cdef uint32_t field, wire_type
-    cdef uint64_t number
-    cdef ProtoReader name
-    size[0] = 0
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if field == 1 and wire_type == WIRE_VARINT:
-            if not read_varint(&body, &number):
-                return False
-            size[0] = <int64_t>number
-        elif field == 2 and wire_type == WIRE_BYTES:
-            if not read_bytes(&body, &name) or not is_utf8(name.pos, bytes_left(&name)):
-                return False
-        elif not skip_field(&body, field, wire_type):
-            return False
-    return True
-
-
-cdef bint _scan_shape(ProtoReader body, TensorScan* scan) noexcept nogil:
-    cdef uint32_t field, wire_type
-    cdef int64_t size
-    cdef ProtoReader dim
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if field == 2 and wire_type == WIRE_BYTES:
-            if not read_bytes(&body, &dim) or not _scan_dim(dim, &size):
-                return False
-            if scan.num_dims < MAX_DIMS:
-                scan.dims[scan.num_dims] = size
-            if scan.num_dims <= MAX_DIMS:
-                scan.num_dims += 1
-        elif not skip_field(&body, field, wire_type):
-            return False
-    return True
-
-
-cdef inline bint _is_varint_list(uint32_t field) noexcept nogil:
-    return field in (
-        FIELD_INT_VAL, FIELD_INT64_VAL, FIELD_BOOL_VAL, FIELD_HALF_VAL, FIELD_UINT32_VAL, FIELD_UINT64_VAL)
-
-
-cdef inline size_t _fixed_width(uint32_t field) noexcept nogil:
-    """Bytes of one value of a packed list of fixed width; 0 for other fields."""
-    if field == FIELD_FLOAT_VAL or field == FIELD_SCOMPLEX_VAL:
-        return 4
-    if field == FIELD_DOUBLE_VAL or field == FIELD_DCOMPLEX_VAL:
-        return 8
-    return 0
-
-
-cdef bint _skip_varints(ProtoReader body) noexcept nogil:
-    cdef uint64_t ignored
-    while bytes_left(&body):
-        if not read_varint(&body, &ignored):
-            return False
-    return True
-
-
-cdef bint scan_tensor(ProtoReader body, TensorScan* scan) noexcept nogil:
-    cdef uint32_t field, wire_type
-    cdef uint64_t number
-    cdef ProtoReader inner
-    cdef size_t width
-    scan.body = body
-    scan.dtype = DT_INVALID
-    scan.num_dims = 0
-    scan.content = NULL
-    scan.content_size = 0
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if wire_type == WIRE_BYTES:
-            if not read_bytes(&body, &inner):
-                return False
-            if field == FIELD_TENSOR_SHAPE:
-                if not _scan_shape(inner, scan):
-                    return False
-            elif field == FIELD_TENSOR_CONTENT:
-                scan.content = inner.pos
-                scan.content_size = bytes_left(&inner)
-            elif _is_varint_list(field):
-                if not _skip_varints(inner):
-                    return False
-            else:
-                width = _fixed_width(field)
-                if width and bytes_left(&inner) % width:
-                    return False
-        elif field == FIELD_DTYPE and wire_type == WIRE_VARINT:
-            if not read_varint(&body, &number):
-                return False
-            scan.dtype = <int32_t>number
-        elif not skip_field(&body, field, wire_type):
-            return False
-    return True
-
-
-# --- decode -----------------------------------------------------------------------------------------------------------
 
 cdef uint32_t _value_field(int dtype) noexcept nogil:
     """The repeated field that holds values of a dtype; 0 for dtypes that cannot be decoded."""
@@ -249,6 +144,9 @@ cdef inline void _store_varint(int dtype, uint8_t* target, size_t i, uint64_t va
         (<uint16_t*>target)[i] = <uint16_t>value
 
 
+# scan_tensor has found these bytes well-formed, yet every read is checked again: they may be lent by somebody who
+# changes them meanwhile, and then wrong values are the worst that may come of it.
+
 cdef size_t _copy_fixed(
     ProtoReader body, uint32_t value_field, size_t width, uint8_t* target, size_t wanted,
 ) noexcept nogil:
@@ -256,22 +154,23 @@ cdef size_t _copy_fixed(
     cdef uint32_t field, wire_type
     cdef ProtoReader inner
     cdef size_t have = 0, count
-    while have < wanted and bytes_left(&body):
-        # Read well-formed by scan_tensor.
-        read_tag(&body, &field, &wire_type)
+    while have < wanted and read_tag(&body, &field, &wire_type):
         if field == value_field and wire_type == WIRE_BYTES:
-            read_bytes(&body, &inner)
+            if not read_bytes(&body, &inner):
+                return have
             count = bytes_left(&inner) // width
             if count > wanted - have:
                 count = wanted - have
             memcpy(target + have * width, inner.pos, count * width)
             have += count
         elif field == value_field and wire_type == (WIRE_FIXED32 if width == 4 else WIRE_FIXED64):
+            if bytes_left(&body) < width:
+                return have
             memcpy(target + have * width, body.pos, width)
             body.pos += width
             have += 1
-        else:
-            skip_field(&body, field, wire_type)
+        elif not skip_field(&body, field, wire_type):
+            return have
     return have
 
 
@@ -282,20 +181,22 @@ cdef size_t _copy_varints(
     cdef uint64_t value
     cdef ProtoReader inner
     cdef size_t have = 0
-    while have < wanted and bytes_left(&body):
-        read_tag(&body, &field, &wire_type)
+    while have < wanted and read_tag(&body, &field, &wire_type):
         if field == value_field and wire_type == WIRE_BYTES:
-            read_bytes(&body, &inner)
+            if not read_bytes(&body, &inner):
+                return have
             while have < wanted and bytes_left(&inner):
-                read_varint(&inner, &value)
+                if not read_varint(&inner, &value):
+                    return have
                 _store_varint(dtype, target, have, value)
                 have += 1
         elif field == value_field and wire_type == WIRE_VARINT:
-            read_varint(&body, &value)
+            if not read_varint(&body, &value):
+                return have
             _store_varint(dtype, target, have, value)
             have += 1
-        else:
-            skip_field(&body, field, wire_type)
+        elif not skip_field(&body, field, wire_type):
+            return have
     return have
 
 
@@ -304,35 +205,42 @@ cdef size_t _copy_bytes(ProtoReader body, uint8_t* target, size_t wanted) noexce
     cdef uint32_t field, wire_type
     cdef ProtoReader inner
     cdef size_t have = 0
-    while bytes_left(&body):
-        read_tag(&body, &field, &wire_type)
+    while read_tag(&body, &field, &wire_type):
         if field == FIELD_FLOAT8_VAL and wire_type == WIRE_BYTES:
-            read_bytes(&body, &inner)
+            if not read_bytes(&body, &inner):
+                return have
             have = min(bytes_left(&inner), wanted)
             memcpy(target, inner.pos, have)
-        else:
-            skip_field(&body, field, wire_type)
+        elif not skip_field(&body, field, wire_type):
+            return have
     return have
 
 
-cdef void _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) noexcept nogil:
+cdef bint _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) noexcept nogil:
+    """False when the last string is too long to be repeated as often as the shape asks."""
     cdef uint32_t field, wire_type
-    cdef ProtoReader inner
-    cdef size_t have = 0
-    inner.pos = NULL
-    inner.end = NULL
-    while have < wanted and bytes_left(&body):
-        read_tag(&body, &field, &wire_type)
+    cdef ProtoReader inner, last
+    cdef size_t have = 0, size
+    last = reader_of(NULL, 0)
+    while have < wanted and read_tag(&body, &field, &wire_type):
         if field == FIELD_STRING_VAL and wire_type == WIRE_BYTES:
-            read_bytes(&body, &inner)
+            if not read_bytes(&body, &inner):
+                break
+            last = inner
             tf.StringCopy(&strings[have], <const char*>inner.pos, bytes_left(&inner))
             have += 1
-        else:
-            skip_field(&body, field, wire_type)
-    if have and bytes_left(&inner):
-        while have < wanted:
-            tf.StringCopy(&strings[have], <const char*>inner.pos, bytes_left(&inner))
-            have += 1
+        elif not skip_field(&body, field, wire_type):
+            break
+    size = bytes_left(&last)
+    if size == 0:
+        return True  # the strings left are empty, as they were made
+    # TF_StringCopy does not survive running out of memory, and each repetition is an allocation of its own.
+    if wanted - have > MAX_TENSOR_BYTES // size:
+        return False
+    while have < wanted:
+        tf.StringCopy(&strings[have], <const char*>last.pos, size)
+        have += 1
+    return True
 
 
 cdef void _repeat_last(uint8_t* target, size_t element_size, size_t have, size_t wanted) noexcept nogil:
@@ -373,7 +281,11 @@ cdef DecodeOutcome _decode_string_tensor(
     const TensorScan* scan, size_t num_elements, TF_Tensor** tensor,
 ) noexcept nogil:
     cdef TF_TString* strings
+    cdef bint good
     if num_elements > MAX_TENSOR_BYTES // sizeof(TF_TString):
+        return DECODE_INVALID
+    # Each string's length takes a byte of the content: seen before memory is taken for them all.
+    if scan.content_size and num_elements > scan.content_size:
         return DECODE_INVALID
     tensor[0] = new_string_tensor(scan.dims, scan.num_dims, num_elements)
     if tensor[0] is NULL:
@@ -382,13 +294,14 @@ cdef DecodeOutcome _decode_string_tensor(
     if num_elements == 0:
         return DECODED
     if scan.content_size:
-        if decode_string_content(reader_of(scan.content, scan.content_size), strings, num_elements):
-            return DECODED
-        tf.DeleteTensor(tensor[0])
-        tensor[0] = NULL
-        return DECODE_INVALID
-    _copy_strings(scan.body, strings, num_elements)
-    return DECODED
+        good = decode_string_content(reader_of(scan.content, scan.content_size), strings, num_elements)
+    else:
+        good = _copy_strings(scan.body, strings, num_elements)
+    if good:
+        return DECODED
+    tf.DeleteTensor(tensor[0])
+    tensor[0] = NULL
+    return DECODE_INVALID
 
 
 cdef DecodeOutcome decode_tensor(const TensorScan* scan, TF_Tensor** tensor) noexcept nogil:
@@ -427,7 +340,7 @@ cdef DecodeOutcome decode_tensor(const TensorScan* scan, TF_Tensor** tensor) noe
     if scan.dtype == DT_COMPLEX64 or scan.dtype == DT_COMPLEX128:
         # Two values an element; an incomplete last pair is dropped.
         have = _copy_fixed(scan.body, value_field, element_size // 2, target, 2 * num_elements) // 2
-    elif _fixed_width(value_field):
+    elif fixed_width(value_field):
         have = _copy_fixed(scan.body, value_field, element_size, target, num_elements)
     elif value_field == FIELD_FLOAT8_VAL:
         have = _copy_bytes(scan.body, target, num_elements)

@@ -66,7 +66,12 @@ def load_library(folder=None):
         # The framework library first: the cc library needs it, and finds it already open.
         _open(where, FRAMEWORK_LIBRARY)
         cc = _open(where, CC_LIBRARY)
-        _fill(cc)
+        try:
+            _fill(cc)
+        except LibraryError:
+            # All or nothing: users ask for one function before they call another.
+            memset(&tf, 0, sizeof(TfApi))
+            raise
         _loaded = True
     return tf.Version().decode()
 

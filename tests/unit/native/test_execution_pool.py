@@ -1,6 +1,7 @@
 """The execution pool: completions, cancellation, deadlines before running, and an orderly end."""
 
 import gc
+import os
 import pathlib
 import select
 from collections.abc import Iterator
@@ -145,6 +146,45 @@ def test_a_large_response_is_a_read_only_buffer_that_outlives_the_pool(saved_mod
     assert len(view) == len(response) > 400_000
     assert len(PredictResponse.FromString(view.tobytes()).outputs["y"].float_val) == 100_000
     echo.close()
+
+
+def test_the_longest_deadline_there_is_does_not_overflow_into_one_that_has_passed(
+    pool: ExecutionPool, slow: Session
+) -> None:
+    pool.submit(slow, 1, PREDICT, rounds(1), 2**63 - 1)
+    assert drain(pool, 1)[1][0] == Code.OK
+    assert predict_once(slow, rounds(1), 2**63 - 1)[0] == Code.OK
+
+
+def test_a_pool_lost_in_a_reference_cycle_ends_its_runs_before_it_lets_their_payloads_go(slow: Session) -> None:
+    """The garbage collector empties an object before it frees it; the threads must be gone by then."""
+    payloads = [bytearray(rounds(20)) for _ in range(10)]
+    pool = ExecutionPool(2)
+    for request_id, payload in enumerate(payloads):
+        pool.submit(slow, request_id, PREDICT, payload, -1)
+    cycle: list[object] = [pool]
+    cycle.append(cycle)
+    del pool, cycle
+    gc.collect()
+    for payload in payloads:
+        payload.extend(b"let go")
+
+
+def test_a_pool_dropped_with_requests_in_flight_ends_them_first(slow: Session) -> None:
+    pool = ExecutionPool(1)
+    payload = bytearray(rounds(20))
+    pool.submit(slow, 1, PREDICT, payload, -1)
+    pool.submit(slow, 2, PREDICT, payload, -1)
+    del pool
+    payload.extend(b"let go")
+
+
+def test_a_pool_that_was_never_made_closes_no_descriptor() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(TypeError):
+        ExecutionPool("two")  # type: ignore[arg-type]
+    gc.collect()
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_pool_without_threads_is_refused() -> None:

@@ -81,7 +81,7 @@ def test_every_truncation_of_a_header_is_refused() -> None:
     header = frame_header.pack_request(2**40, 2**50, 1, 300, 10**7, -1, True, b"x" * 300)
     for size in range(len(header)):
         with pytest.raises(frame_header.FrameError):
-            frame_header.unpack_request(memoryview(header)[:size])
+            frame_header.unpack_request(header[:size])  # a copy: beyond its end lies nothing
 
 
 def test_numbers_out_of_range_are_refused_when_packing() -> None:
@@ -89,3 +89,8 @@ def test_numbers_out_of_range_are_refused_when_packing() -> None:
         frame_header.pack_cancel(2**64, 0)
     with pytest.raises(OverflowError):
         frame_header.pack_request(1, -1, 1, 1, -1, 0, False, b"")
+
+
+def test_a_message_too_long_for_msgpack_is_refused_and_not_cut() -> None:
+    with pytest.raises(MemoryError):
+        frame_header.pack_reply(1, 1, 1, bytes(2**32), 0, 0, 0, 0)

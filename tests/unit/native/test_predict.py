@@ -1,5 +1,6 @@
 """Predict in the worker on real models: values, checks in upstream's order and with its texts, memory kept apart."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -227,6 +228,54 @@ def test_a_repeated_map_key_counts_once_with_its_last_value(models: Models) -> N
 def test_a_flood_of_inputs_is_refused_and_bounded(models: Models) -> None:
     many = b"".join(PredictRequest(inputs={str(i): TensorProto()}).SerializeToString() for i in range(5000))
     assert refusal(models["pair"], many).code is Code.INVALID_ARGUMENT
+
+
+def test_repeats_of_one_input_count_too_since_each_is_looked_up(models: Models) -> None:
+    one = PredictRequest(inputs={"x": floats(4)}).SerializeToString()
+    assert list(predict(models["half_plus_two"], one * 4096).outputs["y"].float_val) == [3.0]
+    assert "more inputs" in refusal(models["half_plus_two"], one * 4097).message
+    assert (
+        "more inputs"
+        in refusal(
+            models["half_plus_two"], one + PredictRequest(output_filter=["y"] * 4097).SerializeToString()
+        ).message
+    )
+
+
+def test_an_error_text_has_an_end_however_long_the_names_in_it(models: Models) -> None:
+    name = "é" * 1_500_000
+    message = refusal(models["pair"], request("pair", **{name: floats(1)})).message
+    assert len(message.encode()) <= 1 << 20
+    assert message.startswith("input size does not match signature: 1!=2 len({éé")
+    assert refusal(models["pair"], request("pair", name)).code is Code.FAILED_PRECONDITION
+
+
+def resident_bytes() -> int:
+    pages = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_request_that_fails_on_any_step_keeps_no_memory(models: Models) -> None:
+    large, broken = floats(1), floats(1)
+    large.tensor_shape.dim[0].size = 1 << 20  # 4 MiB each
+    broken.tensor_content = b"123"
+    wrong = TensorProto(dtype=types_pb2.DT_STRING, string_val=[b"x" * 64])
+    wrong.tensor_shape.dim.add(size=1 << 15)
+    failing = [
+        request("pair", a=large, b=broken),  # decoding
+        request("pair", "", ("nope",), a=large, b=large),  # the filter
+        request("pair", "odd", a=large, b=large),  # the graph
+        request("pair", a=large, b=wrong),  # the run
+        request("pair", a=large, z=large),  # names
+    ]
+    for payload in failing:
+        for _ in range(3):
+            refusal(models["pair"], payload)
+    before = resident_bytes()
+    for _ in range(60):
+        for payload in failing:
+            refusal(models["pair"], payload)
+    assert resident_bytes() - before < 100 << 20  # a leak would be 240 MiB or more
 
 
 def test_a_deadline_ends_a_slow_run(models: Models) -> None:

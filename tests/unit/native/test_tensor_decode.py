@@ -101,6 +101,8 @@ def test_no_shape_is_a_scalar_and_unknown_rank_is_ignored() -> None:
 def test_a_shape_without_elements_takes_any_content() -> None:
     assert decode(tensor("DT_FLOAT", [0, 3], tensor_content=b"xyz")) == ((0, 3), b"")
     assert decode(tensor("DT_STRING", [0], tensor_content=b"xyz")) == ((0,), [])
+    assert decode(tensor("DT_FLOAT", [0, 2**62, 2**62], float_val=[1])) == ((0, 2**62, 2**62), b"")
+    assert decode(tensor("DT_STRING", [0, 2**62, 2**62], string_val=[b"x"])) == ((0, 2**62, 2**62), [])
 
 
 def test_unpacked_and_split_lists_are_one_list() -> None:
@@ -131,6 +133,9 @@ def test_unpacked_and_split_lists_are_one_list() -> None:
         # A few bytes must not claim gigabytes.
         tensor("DT_FLOAT", [2**40], float_val=[1]),
         tensor("DT_STRING", [2**40], string_val=[b"x"]),
+        tensor("DT_STRING", [2**20], string_val=[b"x" * 4096]),  # 4 GiB of repetitions
+        tensor("DT_STRING", [2**26], tensor_content=b"\0" * 100),
+        tensor("DT_FLOAT", [2**62, 2**62, 0]),  # TensorFlow would abort over the product
     ],
 )
 def test_what_tensorflow_refuses_is_invalid(message: TensorProto) -> None:

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Builds the native modules with AddressSanitizer and UndefinedBehaviorSanitizer, and runs their tests under both.
+#
+#   tests/sanitize.sh [pytest arguments]        default: tests/unit/native
+#
+# The build, the environment it is installed in and all else lie in a temporary folder, or in $TENSORGATE_SANITIZE_DIR,
+# which is kept, so that a second run builds nothing that has not changed. PYTHON chooses the interpreter (default:
+# python); its packages are used, its installation of tensorgate is not touched. Needs gcc with its sanitizer libraries.
+# Exits with pytest's status; a report by a sanitizer ends the process at once, with status 99.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=$(command -v "${PYTHON:-python}")
+if [[ -n "${TENSORGATE_SANITIZE_DIR:-}" ]]; then
+  work=$TENSORGATE_SANITIZE_DIR
+  mkdir -p "$work"
+else
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+fi
+
+# An environment that sees the packages of $python by path, but not its .pth files: so not its tensorgate.
+if [[ ! -x "$work/venv/bin/python" ]]; then
+  "$python" -m venv --without-pip "$work/venv"
+fi
+site=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+"$python" -c 'import sysconfig; print("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))' \
+  > "$site/base_environment.pth"
+
+export CC="${CC:-gcc}"
+TENSORGATE_SANITIZE=address,undefined "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+  --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir="$work/build" "$root"
+"$work/venv/bin/python" - <<'CHECK'
+import pathlib
+from tensorgate import _native  # the namespace package's part: no module of it can be loaded without libasan yet
+
+modules = list(pathlib.Path(_native.__path__[0]).glob("*.so"))
+unsanitized = [path.name for path in modules if b"__asan_init" not in path.read_bytes()]
+assert modules and not unsanitized, f"built without AddressSanitizer: {unsanitized or 'nothing is built'}"
+CHECK
+
+# LD_PRELOAD: the interpreter is not instrumented, so the runtime has to be there before its first malloc.
+preload="$("$CC" -print-file-name=libasan.so) $("$CC" -print-file-name=libubsan.so)"
+
+# detect_leaks=0: CPython and TensorFlow keep memory until the process ends, thousands of blocks that LeakSanitizer
+#   would report and that hide ours. That our error paths keep nothing is a test of its own, which watches the
+#   resident memory; quarantine_size_mb bounds the memory that is freed and held back, so that it can.
+# handle_segv=2: a crash is a report with a stack too, and no handler of Python's may stand in for it.
+# allocator_may_return_null=1: what malloc does; our code has to see the NULL.
+export ASAN_OPTIONS="detect_leaks=0:quarantine_size_mb=32:handle_segv=2:allocator_may_return_null=1:\
+detect_stack_use_after_return=1:halt_on_error=1:exitcode=99${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
+export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
+# Python's small objects in blocks of malloc: else one that is overrun lies in the middle of an arena, unseen.
+export PYTHONMALLOC=malloc
+export TF_CPP_MIN_LOG_LEVEL=2
+
+cd "$root"
+if [[ $# -eq 0 ]]; then
+  set -- tests/unit/native
+fi
+# The tests' own child processes (they make models with the Python package tensorflow) run without the sanitizers:
+# nothing of ours runs in them, and importing TensorFlow would take minutes. Hence LD_PRELOAD goes once it has worked.
+# --deselect: what is cheap enough to run at once is a matter of microseconds, which the sanitizers cost many times over.
+# --capture=sys: a report goes to the descriptor of stderr, which pytest would keep to itself when the process ends.
+LD_PRELOAD="$preload" "$work/venv/bin/python" -c '
+import os, sys
+import pytest
+for name in ("LD_PRELOAD", "PYTHONMALLOC"):
+    os.environ.pop(name, None)
+sys.exit(pytest.main(sys.argv[1:]))
+' -q --capture=sys -p no:faulthandler -p no:cacheprovider -o timeout=600 \
+  --deselect tests/unit/native/test_execution_pool.py::test_a_cheap_request_runs_at_once_and_a_loop_never_does "$@"
