@@ -24,7 +24,7 @@ from libc.string cimport strlen
 from posix.unistd cimport close
 
 from tensorgate._native.byte_writer cimport put_bytes
-from tensorgate._native.posix_threads cimport (
+from tensorgate._native.posix cimport (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
     eventfd,

@@ -1,0 +1,76 @@
+"""What the native threads use of POSIX and Linux, beyond what Cython's libc and posix packages declare.
+
+Source: pthreads(7), eventfd(2), epoll(7), and GCC's __atomic built-ins (all with sequentially consistent order: none of
+them is on a path where a weaker one could be measured).
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_create(pthread_t*, void*, void* (*start)(void*) noexcept nogil, void*)
+    int pthread_join(pthread_t, void**)
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_cond_init(pthread_cond_t*, void*)
+    int pthread_cond_destroy(pthread_cond_t*)
+    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
+    int pthread_cond_signal(pthread_cond_t*)
+    int pthread_cond_broadcast(pthread_cond_t*)
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    int eventfd_write(int, uint64_t)
+    int eventfd_read(int, uint64_t*)
+    int EFD_NONBLOCK
+    int EFD_CLOEXEC
+
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        void* ptr
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int)
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event*)
+    int epoll_wait(int epoll_fd, epoll_event*, int max_events, int timeout_ms)
+    int EPOLL_CLOEXEC
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_MOD
+    int EPOLL_CTL_DEL
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+
+
+cdef extern from *:
+    """
+    #ifndef TENSORGATE_ATOMICS
+    #define TENSORGATE_ATOMICS
+    #include <stdint.h>
+    static inline int64_t tensorgate_atomic_add(int64_t* number, int64_t change) {
+      return __atomic_add_fetch(number, change, __ATOMIC_SEQ_CST);
+    }
+    static inline int64_t tensorgate_atomic_load(int64_t* number) { return __atomic_load_n(number, __ATOMIC_SEQ_CST); }
+    static inline void tensorgate_atomic_store(int64_t* number, int64_t value) {
+      __atomic_store_n(number, value, __ATOMIC_SEQ_CST);
+    }
+    #endif
+    """
+    # The number after the change.
+    int64_t atomic_add "tensorgate_atomic_add" (int64_t* number, int64_t change) noexcept nogil
+    int64_t atomic_load "tensorgate_atomic_load" (int64_t* number) noexcept nogil
+    void atomic_store "tensorgate_atomic_store" (int64_t* number, int64_t value) noexcept nogil

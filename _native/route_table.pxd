@@ -1,0 +1,59 @@
+"""The routes as native threads read them: immutable snapshots of which versions can be reached, and pins on versions.
+
+A snapshot and the versions in it are made by the control plane. A native thread uses the snapshot it was given by its
+mailbox until it is given another; only then is the old one freed (see dispatcher).
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tensorgate._native.byte_writer cimport ByteWriter
+from tensorgate._native.proto_scan cimport ModelSpecView
+
+
+cdef struct Replica:
+    uint64_t worker            # number of the worker's incarnation, see dispatcher.Worker
+    uint64_t servable_handle   # the version's handle there
+
+
+cdef struct VersionState:
+    # One published version. Lives until it has been withdrawn, every native thread has the newer snapshot, and its
+    # last pin has ended.
+    int64_t num_pins           # atomic
+    int64_t is_closed          # atomic: withdrawn and out of every thread's snapshot, so that pins only go down
+    int drained_fd             # eventfd rung by whoever finds is_closed and no pins
+    uint8_t* name              # the model's, UTF-8, not terminated; owned
+    size_t name_size
+    int64_t version
+    # Where it is loaded; changed by the dispatcher's thread only. Empty while its worker is being respawned.
+    int num_replicas
+    Replica* replicas
+
+
+cdef struct Label:
+    uint8_t* name
+    size_t name_size
+    int64_t version
+
+
+cdef struct ModelRoutes:
+    uint8_t* name
+    size_t name_size
+    VersionState** versions    # largest version first
+    int num_versions           # may be 0 for a model that has labels only
+    Label* labels
+    int num_labels
+
+
+cdef struct RouteSnapshot:
+    ModelRoutes* models        # sorted by name (size first, then bytes): found by bisection
+    int num_models
+
+
+# The version that the model_spec asks for, pinned; or NULL with the canonical code and upstream's text (spec 6.1):
+# INVALID_ARGUMENT for a missing model_spec, an empty name or an unknown label, NOT_FOUND for what is not published.
+cdef VersionState* resolve_route(
+    const RouteSnapshot* snapshot, const ModelSpecView* spec, int* code, ByteWriter* message) noexcept nogil
+cdef void pin_version(VersionState* version) noexcept nogil
+# The last pin of a closed version rings its drained_fd.
+cdef void unpin_version(VersionState* version) noexcept nogil

@@ -1,0 +1,116 @@
+"""Fills the table of libzmq's functions from the libzmq that pyzmq carries.
+
+First thing a process does that has a native data plane. pyzmq's own extension module is opened again with dlopen: a
+look-up on its handle also searches the libraries it depends on, which is where libzmq is, whatever the wheel calls it.
+Any thread; idempotent, under the GIL.
+
+Source: zmq.h, zmq_getsockopt(3) on ZMQ_FD; dlopen(3), dlsym(3).
+"""
+
+import os
+
+import zmq.backend.cython._zmq as pyzmq_extension
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+
+cdef extern from "<dlfcn.h>" nogil:
+    void* dlopen(const char* path, int flags)
+    void* dlsym(void* handle, const char* name)
+    char* dlerror()
+    int RTLD_NOW
+    int RTLD_LOCAL
+
+
+memset(&zmq, 0, sizeof(ZmqApi))
+cdef bint _loaded = False
+
+
+cdef void* _symbol(void* handle, const char* name) except NULL:
+    cdef void* symbol = dlsym(handle, name)
+    if symbol is NULL:
+        raise RuntimeError(f"libzmq has no function {name.decode()}; tensorgate needs libzmq 4.1 or later in pyzmq")
+    return symbol
+
+
+def load_library():
+    global _loaded
+    cdef void* handle
+    if _loaded:
+        return
+    path = os.fsencode(pyzmq_extension.__file__)
+    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL)
+    if handle is NULL:
+        raise RuntimeError(f"cannot open {os.fsdecode(path)}: {dlerror().decode(errors='replace')}")
+    zmq.last_error = <int (*)() noexcept nogil>_symbol(handle, b"zmq_errno")
+    zmq.strerror = <const char* (*)(int) noexcept nogil>_symbol(handle, b"zmq_strerror")
+    zmq.ctx_new = <void* (*)() noexcept nogil>_symbol(handle, b"zmq_ctx_new")
+    zmq.ctx_term = <int (*)(void*) noexcept nogil>_symbol(handle, b"zmq_ctx_term")
+    zmq.socket = <void* (*)(void*, int) noexcept nogil>_symbol(handle, b"zmq_socket")
+    zmq.close = <int (*)(void*) noexcept nogil>_symbol(handle, b"zmq_close")
+    zmq.bind = <int (*)(void*, const char*) noexcept nogil>_symbol(handle, b"zmq_bind")
+    zmq.connect = <int (*)(void*, const char*) noexcept nogil>_symbol(handle, b"zmq_connect")
+    zmq.setsockopt = <int (*)(void*, int, const void*, size_t) noexcept nogil>_symbol(handle, b"zmq_setsockopt")
+    zmq.getsockopt = <int (*)(void*, int, void*, size_t*) noexcept nogil>_symbol(handle, b"zmq_getsockopt")
+    zmq.msg_init = <int (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_init")
+    zmq.msg_init_size = <int (*)(zmq_msg_t*, size_t) noexcept nogil>_symbol(handle, b"zmq_msg_init_size")
+    zmq.msg_init_data = <int (*)(
+        zmq_msg_t*, void*, size_t, void (*)(void*, void*) noexcept nogil, void*
+    ) noexcept nogil>_symbol(handle, b"zmq_msg_init_data")
+    zmq.msg_close = <int (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_close")
+    zmq.msg_move = <int (*)(zmq_msg_t*, zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_move")
+    zmq.msg_send = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>_symbol(handle, b"zmq_msg_send")
+    zmq.msg_recv = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>_symbol(handle, b"zmq_msg_recv")
+    zmq.msg_data = <void* (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_data")
+    zmq.msg_size = <size_t (*)(const zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_size")
+    zmq.msg_more = <int (*)(const zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_more")
+    _loaded = True
+
+
+cdef bint set_option(void* socket, int option, int value) noexcept nogil:
+    return zmq.setsockopt(socket, option, &value, sizeof(int)) == 0
+
+
+cdef void* open_socket(void* context, int kind) noexcept nogil:
+    cdef void* socket = zmq.socket(context, kind)
+    if socket is NULL:
+        return NULL
+    if not (
+        set_option(socket, ZMQ_LINGER, 0) and set_option(socket, ZMQ_SNDHWM, 0) and set_option(socket, ZMQ_RCVHWM, 0)
+    ):
+        zmq.close(socket)
+        return NULL
+    return socket
+
+
+cdef int socket_fd(void* socket) noexcept nogil:
+    cdef int fd = -1
+    cdef size_t size = sizeof(int)
+    if zmq.getsockopt(socket, ZMQ_FD, &fd, &size) != 0:
+        return -1
+    return fd
+
+
+cdef bint can_receive(void* socket) noexcept nogil:
+    cdef uint32_t events = 0
+    cdef size_t size = sizeof(uint32_t)
+    return zmq.getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 and (events & ZMQ_POLLIN) != 0
+
+
+cdef void _free_content(void* data, void* hint) noexcept nogil:
+    free(data)
+
+
+cdef bint message_of_malloc(zmq_msg_t* message, void* data, size_t size) noexcept nogil:
+    return zmq.msg_init_data(message, data, size, _free_content, NULL) == 0
+
+
+cdef bint message_of_copy(zmq_msg_t* message, const void* data, size_t size) noexcept nogil:
+    if zmq.msg_init_size(message, size) != 0:
+        return False
+    if size:
+        memcpy(zmq.msg_data(message), data, size)
+    return True
