@@ -1,0 +1,6 @@
+LIBRARY: str
+
+class LibraryError(RuntimeError): ...
+
+def load_library() -> str:
+    """Opens libnghttp2 and returns its version, such as "1.52.0"; later calls return at once. Raises LibraryError."""

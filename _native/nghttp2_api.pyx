@@ -1,0 +1,148 @@
+"""Opens libnghttp2 where the system has it, and fills the table of its functions.
+
+Called once by a gateway that is to serve gRPC with its own edge. Any thread; idempotent, under the GIL.
+
+Source: nghttp2.h; dlopen(3), dlsym(3).
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.string cimport memset
+
+
+cdef extern from "<dlfcn.h>" nogil:
+    void* dlopen(const char* path, int flags)
+    void* dlsym(void* handle, const char* name)
+    char* dlerror()
+    int RTLD_NOW
+    int RTLD_LOCAL
+
+
+LIBRARY = "libnghttp2.so.14"
+
+memset(&nghttp2, 0, sizeof(Nghttp2Api))
+cdef bint _loaded = False
+
+
+class LibraryError(RuntimeError):
+    """libnghttp2 is not installed, or lacks what the edge needs."""
+
+
+cdef void* _symbol(void* handle, const char* name) except NULL:
+    cdef void* symbol = dlsym(handle, name)
+    if symbol is NULL:
+        raise LibraryError(f"{LIBRARY} has no function {name.decode()}")
+    return symbol
+
+
+def load_library():
+    global _loaded
+    cdef void* handle
+    if not _loaded:
+        handle = dlopen(LIBRARY.encode(), RTLD_NOW | RTLD_LOCAL)
+        if handle is NULL:
+            raise LibraryError(f"cannot open {LIBRARY}: {dlerror().decode(errors='replace')}")
+        _fill(handle)
+        _loaded = True
+    return nghttp2.version(0).version_str.decode()
+
+
+cdef int _fill(void* handle) except -1:
+    nghttp2.version = <nghttp2_info* (*)(int) noexcept nogil>_symbol(handle, b"nghttp2_version")
+    nghttp2.strerror = <const char* (*)(int) noexcept nogil>_symbol(handle, b"nghttp2_strerror")
+    nghttp2.callbacks_new = <int (*)(
+        nghttp2_session_callbacks**
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_new")
+    nghttp2.callbacks_del = <void (*)(
+        nghttp2_session_callbacks*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_del")
+    nghttp2.set_on_begin_headers = <void (*)(
+        nghttp2_session_callbacks*, OnFrame
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_begin_headers_callback")
+    nghttp2.set_on_header = <void (*)(
+        nghttp2_session_callbacks*, OnHeader
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_header_callback")
+    nghttp2.set_on_data_chunk = <void (*)(
+        nghttp2_session_callbacks*, OnDataChunk
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_data_chunk_recv_callback")
+    nghttp2.set_on_frame_recv = <void (*)(
+        nghttp2_session_callbacks*, OnFrame
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_frame_recv_callback")
+    nghttp2.set_on_frame_send = <void (*)(
+        nghttp2_session_callbacks*, OnFrame
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_frame_send_callback")
+    nghttp2.set_on_stream_close = <void (*)(
+        nghttp2_session_callbacks*, OnStreamClose
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_stream_close_callback")
+    nghttp2.option_new = <int (*)(nghttp2_option**) noexcept nogil>_symbol(handle, b"nghttp2_option_new")
+    nghttp2.option_del = <void (*)(nghttp2_option*) noexcept nogil>_symbol(handle, b"nghttp2_option_del")
+    nghttp2.option_no_auto_window_update = <void (*)(
+        nghttp2_option*, int
+    ) noexcept nogil>_symbol(handle, b"nghttp2_option_set_no_auto_window_update")
+    nghttp2.option_no_closed_streams = <void (*)(
+        nghttp2_option*, int
+    ) noexcept nogil>_symbol(handle, b"nghttp2_option_set_no_closed_streams")
+    nghttp2.server_new = <int (*)(
+        nghttp2_session**, const nghttp2_session_callbacks*, void*, const nghttp2_option*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_server_new2")
+    nghttp2.session_del = <void (*)(nghttp2_session*) noexcept nogil>_symbol(handle, b"nghttp2_session_del")
+    nghttp2.mem_recv = <Py_ssize_t (*)(
+        nghttp2_session*, const uint8_t*, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_mem_recv")
+    nghttp2.mem_send = <Py_ssize_t (*)(
+        nghttp2_session*, const uint8_t**
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_mem_send")
+    nghttp2.want_read = <int (*)(nghttp2_session*) noexcept nogil>_symbol(handle, b"nghttp2_session_want_read")
+    nghttp2.want_write = <int (*)(nghttp2_session*) noexcept nogil>_symbol(handle, b"nghttp2_session_want_write")
+    nghttp2.submit_settings = <int (*)(
+        nghttp2_session*, uint8_t, const nghttp2_settings_entry*, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_settings")
+    nghttp2.submit_response = <int (*)(
+        nghttp2_session*, int32_t, const nghttp2_nv*, size_t, const nghttp2_data_provider*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_response")
+    nghttp2.submit_trailer = <int (*)(
+        nghttp2_session*, int32_t, const nghttp2_nv*, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_trailer")
+    nghttp2.submit_rst_stream = <int (*)(
+        nghttp2_session*, uint8_t, int32_t, uint32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_rst_stream")
+    nghttp2.submit_goaway = <int (*)(
+        nghttp2_session*, uint8_t, int32_t, uint32_t, const uint8_t*, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_goaway")
+    nghttp2.submit_shutdown_notice = <int (*)(
+        nghttp2_session*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_shutdown_notice")
+    nghttp2.submit_ping = <int (*)(
+        nghttp2_session*, uint8_t, const uint8_t*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_submit_ping")
+    nghttp2.last_proc_stream_id = <int32_t (*)(
+        nghttp2_session*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_get_last_proc_stream_id")
+    nghttp2.terminate_session = <int (*)(
+        nghttp2_session*, uint32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_terminate_session")
+    nghttp2.consume = <int (*)(
+        nghttp2_session*, int32_t, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_consume")
+    nghttp2.consume_connection = <int (*)(
+        nghttp2_session*, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_consume_connection")
+    nghttp2.consume_stream = <int (*)(
+        nghttp2_session*, int32_t, size_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_consume_stream")
+    nghttp2.set_local_window_size = <int (*)(
+        nghttp2_session*, uint8_t, int32_t, int32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_set_local_window_size")
+    nghttp2.set_stream_user_data = <int (*)(
+        nghttp2_session*, int32_t, void*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_set_stream_user_data")
+    nghttp2.get_stream_user_data = <void* (*)(
+        nghttp2_session*, int32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_get_stream_user_data")
+    nghttp2.stream_remote_close = <int (*)(
+        nghttp2_session*, int32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_get_stream_remote_close")
+    nghttp2.resume_data = <int (*)(
+        nghttp2_session*, int32_t
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_resume_data")
+    return 0
