@@ -77,6 +77,8 @@ cdef bint loop_rewatch(EventLoop* loop, Watch* watch, uint32_t events) noexcept 
 # The watch may be freed and its descriptor closed afterwards, also from inside a callback of the same turn.
 cdef void loop_unwatch(EventLoop* loop, Watch* watch) noexcept nogil
 cdef void loop_add_hook(EventLoop* loop, Hook* hook) noexcept nogil
+# Not from inside a hook.
+cdef void loop_remove_hook(EventLoop* loop, Hook* hook) noexcept nogil
 cdef void timer_init(Timer* timer, void (*on_due)(Timer*) noexcept nogil, void* owner) noexcept nogil
 # Sets or moves a timer; False: out of memory, and the timer is not set. It fires up to a millisecond late, never early.
 cdef bint timer_set(EventLoop* loop, Timer* timer, int64_t due_us) noexcept nogil

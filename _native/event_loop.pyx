@@ -246,6 +246,22 @@ cdef void loop_add_hook(EventLoop* loop, Hook* hook) noexcept nogil:
     loop.last_hook = hook
 
 
+cdef void loop_remove_hook(EventLoop* loop, Hook* hook) noexcept nogil:
+    cdef Hook* previous = NULL
+    cdef Hook* each = loop.first_hook
+    while each is not NULL and each is not hook:
+        previous = each
+        each = each.next
+    if each is NULL:
+        return
+    if previous is NULL:
+        loop.first_hook = hook.next
+    else:
+        previous.next = hook.next
+    if loop.last_hook is hook:
+        loop.last_hook = previous
+
+
 cdef bint loop_init(EventLoop* loop) noexcept nogil:
     memset(loop, 0, sizeof(EventLoop))
     loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC)

@@ -1,6 +1,6 @@
 """What the native threads use of POSIX and Linux, beyond what Cython's libc and posix packages declare.
 
-Source: pthreads(7), eventfd(2), epoll(7), and GCC's __atomic built-ins (all with sequentially consistent order: none of
+Source: pthreads(7), eventfd(2), epoll(7), socket(7), tcp(7), and GCC's __atomic built-ins (all with sequentially consistent order: none of
 them is on a path where a weaker one could be measured).
 """
 
@@ -54,6 +54,24 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLERR
         EPOLLHUP
         EPOLLRDHUP
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
+    Py_ssize_t send(int fd, const void* data, size_t size, int flags)
+    int accept4(int fd, void* address, void* address_size, int flags)
+    int setsockopt(int fd, int level, int option, const void* value, unsigned int size)
+    int MSG_NOSIGNAL
+    int SOCK_NONBLOCK
+    int SOCK_CLOEXEC
+
+
+cdef extern from "<netinet/in.h>" nogil:
+    int IPPROTO_TCP
+
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    int TCP_NODELAY
 
 
 cdef extern from *:

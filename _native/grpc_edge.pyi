@@ -1,0 +1,90 @@
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from tensorgate._native.data_plane import DataPlane
+from typing_extensions import Buffer, Self, disjoint_base
+
+EVENT_START: Literal[1]
+EVENT_MESSAGE: Literal[2]
+EVENT_END: Literal[3]
+EVENT_DRAINED: Literal[4]
+EVENT_CLOSED: Literal[5]
+
+@disjoint_base
+class HandledCall:
+    """One call of a method that Python serves; made by ``GrpcEdge.take_events``. Nothing blocks; any thread.
+
+    What is sent after the call is over (EVENT_CLOSED) goes nowhere.
+    """
+
+    method: int  # the index in GrpcEdge's methods
+    metadata: Sequence[tuple[bytes, bytes]]  # as it came: values of -bin keys are base64
+    deadline_us: int  # monotonic clock, -1: none
+
+    def send(self, message: Buffer, reports: bool = False) -> None:
+        """Sends a message, which is copied; EVENT_DRAINED tells when one that ``reports`` has left for the socket."""
+
+    def finish(self, code: int, message: bytes = b"") -> None:
+        """The status (UTF-8, cut to 1,024 bytes), after what was sent. Only the first one counts."""
+
+    def acknowledge(self, size: int) -> None:
+        """So many bytes of messages have been taken: the client may send as many more."""
+
+@disjoint_base
+class GrpcEdge:
+    """gRPC over HTTP/2 on the threads of a data plane; ``close`` it before the plane.
+
+    ``methods``: (path, number, spec_in_tasks); number is dispatch.call.Method, or 0 for a method that Python serves.
+    Times are in microseconds, -1 for never; sizes in bytes. Raises nghttp2_api.LibraryError without libnghttp2,
+    ValueError for what cannot be, OSError when descriptors or memory run out.
+    """
+
+    event_fd: int  # readable while there are events; owned by the edge
+
+    def __new__(
+        cls,
+        plane: DataPlane,
+        methods: Sequence[tuple[str, int, bool]],
+        *,
+        max_message_size: int,
+        compress_replies: bool = False,
+        max_held_bytes: int,
+        max_unsent_bytes: int,
+        max_concurrent_streams: int,
+        max_header_list_size: int,
+        stream_window: int,
+        connection_window: int,
+        max_connection_age_us: int = -1,
+        max_connection_age_grace_us: int = -1,
+        max_connection_idle_us: int = -1,
+        keepalive_time_us: int = -1,
+        keepalive_timeout_us: int = 20000000,
+    ) -> Self: ...
+    def listen(self, fd: int) -> None:
+        """Takes over a listening, non-blocking stream socket (TCP or unix). Raises OSError."""
+
+    def stop_listening(self) -> None:
+        """Closes the listening sockets; returns when they are closed. Idempotent."""
+
+    def drain(self) -> None:
+        """Tells all clients to go elsewhere (GOAWAY); each connection ends with its last call. Idempotent."""
+
+    def close(self) -> None:
+        """Cancels what runs and closes everything; returns when it is done. Idempotent."""
+
+    def take_events(self) -> list[tuple[int, HandledCall, bytes]]:
+        """What has happened to calls that Python serves: (EVENT_…, call, message), in order for each call."""
+
+    @property
+    def num_connections(self) -> int: ...
+    @property
+    def num_calls(self) -> int:
+        """Streams that are open, of all threads."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of requests and replies, of all threads, as the budget counts them."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Totals since the start; see Http2Counters and GrpcCounters."""
