@@ -7,7 +7,7 @@ ways to fail; it serves the methods that the data plane does not know through ev
 Source: accept4(2); RFC 9113.
 """
 
-import os
+import logging
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -80,7 +80,9 @@ from tensorgate._native.posix cimport (
     setsockopt,
 )
 
-from tensorgate._native import nghttp2_api
+from tensorgate._native import nghttp2_api, zlib_api
+
+logger = logging.getLogger("tensorgate.grpc")
 
 EVENT_START = call_events.EVENT_START
 EVENT_MESSAGE = call_events.EVENT_MESSAGE
@@ -370,6 +372,14 @@ cdef class HandledCall:
             _post_command(self._handle, COMMAND_ACKNOWLEDGE, NULL, size, 0, False)
 
 
+def _load_zlib():
+    """Without zlib compressed messages are refused, and all else works."""
+    try:
+        zlib_api.load_library()
+    except zlib_api.LibraryError as error:
+        logger.warning("gRPC messages compressed with gzip are refused: %s", error)
+
+
 cdef list _read_metadata(const CallEvent* event):
     cdef list metadata = []
     cdef uint32_t[2] sizes
@@ -410,9 +420,12 @@ cdef class GrpcEdge:
         cdef EdgeThread* thread
         cdef int i
         nghttp2_api.load_library()
+        _load_zlib()
         if max_message_size > 0xFFFFFFFF or stream_window < 65535 or connection_window < 65535:
             raise ValueError("messages have at most 4 GiB, windows at least 65,535 bytes")
         memset(&self.edge, 0, sizeof(Edge))
+        if not plane._is_started or plane.is_closed:
+            raise ValueError("the plane's threads must be running")
         self._calls = {}
         self._plane = plane
         self._take_methods(methods)
@@ -437,8 +450,8 @@ cdef class GrpcEdge:
             raise MemoryError
         for i in range(plane.num_threads):
             thread = &self.edge.threads[i]
-            thread.loop = plane.loop_of(i)
-            if not grpc_server_init(&thread.server, thread.loop, plane.dispatcher_of(i), &http2_limits, &limits):
+            thread.loop = &plane.threads[i].loop
+            if not grpc_server_init(&thread.server, thread.loop, &plane.threads[i].dispatcher, &http2_limits, &limits):
                 raise MemoryError
             thread.server.methods = self._methods
             thread.server.num_methods = self._num_methods

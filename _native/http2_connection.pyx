@@ -588,6 +588,9 @@ cdef bint http2_server_init(Http2Server* server, EventLoop* loop, const Http2Lim
     nghttp2.set_on_stream_close(server.callbacks, _on_stream_close)
     nghttp2.option_no_auto_window_update(server.option, 1)
     nghttp2.option_no_closed_streams(server.option, 1)
+    if nghttp2.option_stream_reset_rate_limit is not NULL:
+        # Its default is tighter than ours, which is to answer first.
+        nghttp2.option_stream_reset_rate_limit(server.option, 2 * RESET_BURST, 2 * RESETS_PER_S)
     server.flush_hook.run = _flush_all
     server.flush_hook.owner = server
     return True

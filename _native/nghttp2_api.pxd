@@ -7,7 +7,7 @@ Source: nghttp2.h of libnghttp2 1.43 and later, soname 14 (declared here by hand
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
@@ -111,6 +111,8 @@ cdef struct Nghttp2Api:
     void (*option_del)(nghttp2_option*) noexcept nogil
     void (*option_no_auto_window_update)(nghttp2_option*, int) noexcept nogil
     void (*option_no_closed_streams)(nghttp2_option*, int) noexcept nogil
+    # NULL before 1.57, except where the distribution has brought it into an older one.
+    void (*option_stream_reset_rate_limit)(nghttp2_option*, uint64_t burst, uint64_t rate) noexcept nogil
     int (*server_new)(
         nghttp2_session**, const nghttp2_session_callbacks*, void*, const nghttp2_option*) noexcept nogil
     void (*session_del)(nghttp2_session*) noexcept nogil

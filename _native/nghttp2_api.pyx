@@ -6,7 +6,7 @@ Source: nghttp2.h; dlopen(3), dlsym(3).
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 
@@ -82,6 +82,10 @@ cdef int _fill(void* handle) except -1:
     nghttp2.option_no_closed_streams = <void (*)(
         nghttp2_option*, int
     ) noexcept nogil>_symbol(handle, b"nghttp2_option_set_no_closed_streams")
+    # Not in every version.
+    nghttp2.option_stream_reset_rate_limit = <void (*)(
+        nghttp2_option*, uint64_t, uint64_t
+    ) noexcept nogil>dlsym(handle, b"nghttp2_option_set_stream_reset_rate_limit")
     nghttp2.server_new = <int (*)(
         nghttp2_session**, const nghttp2_session_callbacks*, void*, const nghttp2_option*
     ) noexcept nogil>_symbol(handle, b"nghttp2_session_server_new2")

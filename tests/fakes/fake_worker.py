@@ -18,6 +18,9 @@ from tensorgate._native import frame_header
 from tensorgate.protos import control_messages
 from tensorgate.protos.status_codes import Code, ServingError
 
+# Anywhere in a payload that has to be a real request.
+HOLD_MARK = b"(hold)"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -31,9 +34,9 @@ class Endpoints:
 class FakeWorker:
     """Binds on construction; ``run`` serves until a stop command or ``stop``, which any thread may call.
 
-    Payloads: ``hold`` is answered only when cancelled; ``fail CODE TEXT`` with that error; ``exit N`` and ``kill`` end
-    the process; everything else is echoed. Models named ``missing`` fail to load, ``exit`` ends the process, ``slow``
-    is loaded only when another load comes. Commands in ``mute`` are never answered.
+    Payloads: ``hold``, or one with HOLD_MARK in it, is answered only when cancelled; ``fail CODE TEXT`` with that
+    error; ``exit N`` and ``kill`` end the process; everything else is echoed. Models named ``missing`` fail to load,
+    ``exit`` ends the process, ``slow`` is loaded only when another load comes. Commands in ``mute`` are never answered.
     """
 
     def __init__(
@@ -106,8 +109,11 @@ class FakeWorker:
         words = payload.split(b" ", 2) if len(payload) < 1000 else [b""]
         if handle not in self.handles:
             self.reply(peer, request_id, Code.UNAVAILABLE, b"the model version is no longer loaded here")
-        elif words[0] == b"hold":
-            self._held[request_id] = peer
+        elif words[0] == b"hold" or HOLD_MARK in payload[:1000]:
+            if request_id in self.cancelled:  # the cancel has overtaken it
+                self.reply(peer, request_id, Code.CANCELLED, b"skipped")
+            else:
+                self._held[request_id] = peer
         elif words[0] == b"fail":
             self.reply(peer, request_id, int(words[1]), words[2])
         elif words[0] == b"exit":
