@@ -5,9 +5,10 @@ Shared by the writers of frame headers and of responses. The owner calls writer_
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
 
 cdef struct ByteWriter:
     uint8_t* data
@@ -61,6 +62,18 @@ cdef inline void put_bytes(ByteWriter* writer, const void* data, size_t size) no
     if size and writer_reserve(writer, size):
         memcpy(writer.data + writer.size, data, size)
         writer.size += size
+
+
+cdef inline void put_text(ByteWriter* writer, const char* text) noexcept nogil:
+    """A terminated string, without its end."""
+    put_bytes(writer, text, strlen(text))
+
+
+cdef inline void put_decimal(ByteWriter* writer, int64_t number) noexcept nogil:
+    """An integer as people read it."""
+    cdef char digits[24]
+    snprintf(digits, sizeof(digits), "%lld", <long long>number)
+    put_text(writer, digits)
 
 
 cdef inline void put_varint(ByteWriter* writer, uint64_t value) noexcept nogil:

@@ -1,8 +1,8 @@
 """The dispatcher of one native thread: gets pinned requests to workers, and their outcomes back to whoever submitted.
 
 Everything here is for the thread of the dispatcher's loop. A request ends exactly once for its submitter (on_done, or
-dispatcher_cancel) and, apart from that, once for its version: the pin ends with the worker's final reply or the worker's
-death, or at once if no worker ever got it.
+dispatcher_cancel) and, apart from that, once for its version: the pin ends with the worker's final reply or its death,
+or at once if no worker ever got it.
 """
 
 from libc.stddef cimport size_t
@@ -12,6 +12,9 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch
 from tensorgate._native.route_table cimport RouteSnapshot, VersionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
+
+cdef struct Dispatcher
+cdef struct Line
 
 cdef enum:
     MAX_TRACEPARENT = 64
@@ -51,6 +54,7 @@ cdef struct Request:
     void (*on_done)(Request* request, const Outcome* outcome) noexcept nogil
     void* owner              # the submitter's
     # The dispatcher's own.
+    Dispatcher* dispatcher
     uint64_t request_id      # never reused
     RequestStage stage
     bint is_settled          # nobody waits for the outcome
@@ -75,6 +79,7 @@ cdef struct Lane:
 
 cdef struct Line:
     # One incarnation of one worker: what it was handed, and what waits for it.
+    Dispatcher* dispatcher
     Line* next
     uint64_t number          # the incarnation; never reused
     uint64_t epoch           # of the frames
@@ -90,7 +95,22 @@ cdef struct Line:
     size_t queued_bytes
     size_t max_queued
     size_t max_queued_bytes
+    int64_t own_outstanding
+    int64_t* outstanding     # atomic: handed and waiting, of all threads' lines to this worker
     bint may_have_replies    # its socket is to be drained this turn
+
+
+cdef struct LineOptions:
+    # Copied where they are kept.
+    uint64_t number
+    uint64_t epoch
+    const char* name
+    const char* data_endpoint
+    const char* cancel_endpoint
+    size_t credit
+    size_t max_queued
+    size_t max_queued_bytes
+    int64_t* outstanding     # shared with other dispatchers' lines to the worker, and outlives them; NULL: not shared
 
 
 cdef struct DispatchCounters:
@@ -114,7 +134,11 @@ cdef struct Dispatcher:
     const RouteSnapshot* routes  # NULL before the first
     Line* lines
     Hook drain_hook
+    Timer drain_timer            # set while a socket is to be drained that the hook has been past
     uint64_t last_request_id
+    uint64_t request_id_step     # dispatchers with the same workers take turns with the numbers
+    uint64_t next_choice         # where the search for the worker with the fewest outstanding begins
+    ByteWriter header            # of the frame being written
     Request** by_id              # hash table of handed requests
     size_t num_buckets           # a power of two
     size_t num_handed
@@ -126,6 +150,14 @@ cdef bint dispatcher_init(Dispatcher* dispatcher, EventLoop* loop, void* zmq_con
 # Fails all that is outstanding with UNAVAILABLE and closes the sockets; before the loop's end.
 cdef void dispatcher_close(Dispatcher* dispatcher) noexcept nogil
 cdef void dispatcher_free(Dispatcher* dispatcher) noexcept nogil
+# A worker is up: requests for the versions that it hosts may go to it. False: out of memory or of descriptors.
+cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options) noexcept nogil
+# A worker has died, for a cause that clients are told (UTF-8, without a full stop). What it answered still counts; what
+# else it was handed fails with UNAVAILABLE, what waited for it moves to another worker or fails. Unknown: nothing.
+cdef void dispatcher_remove_line(
+    Dispatcher* dispatcher, uint64_t number, const uint8_t* cause, size_t cause_size) noexcept nogil
+# NULL: no such line.
+cdef Line* dispatcher_find_line(Dispatcher* dispatcher, uint64_t number) noexcept nogil
 # A zeroed request with its timer and an empty payload; NULL: out of memory.
 cdef Request* request_new() noexcept nogil
 # For a request that was never submitted. Its pin, if any, is the caller's.

@@ -1,7 +1,7 @@
 """The routes as native threads read them: immutable snapshots of which versions can be reached, and pins on versions.
 
 A snapshot and the versions in it are made by the control plane. A native thread uses the snapshot it was given by its
-mailbox until it is given another; only then is the old one freed (see dispatcher).
+mailbox until it is given another; only then is the old one freed (see data_plane).
 """
 
 from libc.stddef cimport size_t
@@ -16,18 +16,41 @@ cdef struct Replica:
     uint64_t servable_handle   # the version's handle there
 
 
+cdef struct ReplicaSet:
+    # Never changes; the replicas lie in the same block of memory.
+    int num_replicas
+    Replica* replicas
+
+
+cdef extern from *:
+    """
+    #ifndef TENSORGATE_REPLICA_SET_ATOMICS
+    #define TENSORGATE_REPLICA_SET_ATOMICS
+    static inline void* tensorgate_load_pointer(void* place) {
+      return __atomic_load_n((void**)place, __ATOMIC_SEQ_CST);
+    }
+    static inline void* tensorgate_swap_pointer(void* place, void* value) {
+      return __atomic_exchange_n((void**)place, value, __ATOMIC_SEQ_CST);
+    }
+    #endif
+    """
+    # The pointer at place; swapping gives the former one.
+    void* load_pointer "tensorgate_load_pointer" (void* place) noexcept nogil
+    void* swap_pointer "tensorgate_swap_pointer" (void* place, void* value) noexcept nogil
+
+
 cdef struct VersionState:
     # One published version. Lives until it has been withdrawn, every native thread has the newer snapshot, and its
     # last pin has ended.
     int64_t num_pins           # atomic
     int64_t is_closed          # atomic: withdrawn and out of every thread's snapshot, so that pins only go down
-    int drained_fd             # eventfd rung by whoever finds is_closed and no pins
+    int drained_fd             # eventfd rung by whoever finds is_closed and no pins; -1 until it is closed
     uint8_t* name              # the model's, UTF-8, not terminated; owned
     size_t name_size
     int64_t version
-    # Where it is loaded; changed by the dispatcher's thread only. Empty while its worker is being respawned.
-    int num_replicas
-    Replica* replicas
+    # Where it is loaded, read with version_replicas; NULL while its worker is being respawned. The control plane
+    # replaces it as a whole and frees the old one when every native thread has been through a turn since.
+    ReplicaSet* replicas
 
 
 cdef struct Label:
@@ -50,6 +73,11 @@ cdef struct RouteSnapshot:
     int num_models
 
 
+# What a turn of the loop may use until it ends, and no longer; NULL: nowhere.
+cdef inline const ReplicaSet* version_replicas(VersionState* version) noexcept nogil:
+    return <const ReplicaSet*>load_pointer(&version.replicas)
+
+
 # The version that the model_spec asks for, pinned; or NULL with the canonical code and upstream's text (spec 6.1):
 # INVALID_ARGUMENT for a missing model_spec, an empty name or an unknown label, NOT_FOUND for what is not published.
 cdef VersionState* resolve_route(
@@ -57,3 +85,16 @@ cdef VersionState* resolve_route(
 cdef void pin_version(VersionState* version) noexcept nogil
 # The last pin of a closed version rings its drained_fd.
 cdef void unpin_version(VersionState* version) noexcept nogil
+
+
+cdef class PublishedVersion:
+    cdef VersionState state
+    cdef readonly str name
+
+    # The former set, the caller's to free once no thread can be using it; on failure the present one stays.
+    cdef ReplicaSet* swap_replicas(self, replicas) except? NULL
+
+
+cdef class Routes:
+    cdef RouteSnapshot snapshot
+    cdef readonly tuple versions  # what the snapshot points to

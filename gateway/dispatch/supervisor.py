@@ -18,7 +18,8 @@ import zmq
 
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
-from tensorgate.gateway.dispatch.worker_client import WorkerClient, WorkerEndpoints
+from tensorgate.gateway.dispatch.worker import WorkerEndpoints
+from tensorgate.gateway.dispatch.worker_client import WorkerClient
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
 from tensorgate.protos.status_codes import Code, ServingError
 

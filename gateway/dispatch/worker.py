@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerEndpoints:
+    """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only."""
+
+    data: str
+    control: str
+    cancel: str
+
+
 class ReplyHandler(Protocol):
     """Takes one decoded reply; ``code`` 0 is OK, ``message`` is UTF-8. Called on the edge loop, must not raise."""
 

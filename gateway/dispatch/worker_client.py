@@ -18,7 +18,7 @@ import zmq
 
 from tensorgate._native import frame_header
 from tensorgate.gateway.dispatch.socket_reader import SocketReader
-from tensorgate.gateway.dispatch.worker import ReplyHandler
+from tensorgate.gateway.dispatch.worker import ReplyHandler, WorkerEndpoints
 from tensorgate.protos import control_messages
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -33,15 +33,6 @@ COPY_BELOW_BYTES = 32 * 1024
 
 # A worker binds its endpoints some time after it was started; connecting is tried this often.
 RECONNECT_INTERVAL_MS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerEndpoints:
-    """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only."""
-
-    data: str
-    control: str
-    cancel: str
 
 
 @dataclass(frozen=True, slots=True)

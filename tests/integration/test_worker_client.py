@@ -14,7 +14,8 @@ import zmq.utils.garbage
 
 from tensorgate._native import frame_header
 from tensorgate.gateway.dispatch.socket_reader import MAX_MESSAGES_PER_TURN
-from tensorgate.gateway.dispatch.worker_client import COPY_BELOW_BYTES, WorkerClient, WorkerEndpoints
+from tensorgate.gateway.dispatch.worker import WorkerEndpoints
+from tensorgate.gateway.dispatch.worker_client import COPY_BELOW_BYTES, WorkerClient
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker import Endpoints, FakeWorker
 

@@ -1,0 +1,422 @@
+"""Runs the gateway's native threads, and gives them what all of them have to know: routes and lines to workers.
+
+Beside a request's line (route → dispatcher ‖ worker), and at the end of a version's. Edges in Python submit through a
+completion_queue; native edges reach the threads themselves. Native threads never take the GIL.
+
+Routes and lines go to the threads' mailboxes, and the giver waits, without the GIL, until each has acknowledged: so a
+call that has returned holds for every later request, and what it replaced can be freed. A thread acknowledges between
+two turns of its loop, so the wait is a turn's length.
+
+Threads are ended in __del__, which runs before the cyclic garbage collector takes anything away from the object.
+"""
+
+import threading
+
+from cpython.buffer cimport PyBuffer_Release
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset, strlen
+
+from tensorgate._native.dispatcher cimport (
+    DispatchCounters,
+    Line,
+    LineOptions,
+    dispatcher_add_line,
+    dispatcher_close,
+    dispatcher_find_line,
+    dispatcher_free,
+    dispatcher_init,
+    dispatcher_remove_line,
+)
+from tensorgate._native.event_loop cimport (
+    EventLoop,
+    Hook,
+    Task,
+    Timer,
+    loop_free,
+    loop_init,
+    loop_join,
+    loop_post,
+    loop_start,
+    loop_stop,
+    monotonic_now_us,
+    timer_cancel,
+)
+from tensorgate._native.posix cimport (
+    EPOLLIN,
+    atomic_load,
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_wait,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from tensorgate._native.route_table cimport PublishedVersion, ReplicaSet, Routes
+from tensorgate._native.zmq_api cimport zmq
+
+from tensorgate._native.zmq_api import load_library
+
+
+cdef enum:
+    MAX_THREADS = 1024
+
+
+# --- broadcasts, on the native threads --------------------------------------------------------------------------------
+
+
+cdef void _obey(Task* task) noexcept nogil:
+    cdef Order* order = <Order*>task.owner
+    cdef Broadcast* broadcast = order.broadcast
+    broadcast.run(order.thread, broadcast)
+    pthread_mutex_lock(&broadcast.mutex)
+    broadcast.num_left -= 1
+    if broadcast.num_left == 0:
+        pthread_cond_signal(&broadcast.done)
+    # Its giver goes on, and the broadcast with it, once the mutex is free.
+    pthread_mutex_unlock(&broadcast.mutex)
+
+
+cdef void _use_routes(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    thread.dispatcher.routes = broadcast.routes
+
+
+cdef void _add_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    if not dispatcher_add_line(&thread.dispatcher, broadcast.line):
+        broadcast.failed = True
+
+
+cdef void _remove_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    dispatcher_remove_line(
+        &thread.dispatcher, broadcast.number, <const uint8_t*>broadcast.cause, strlen(broadcast.cause))
+
+
+cdef void _close_dispatcher(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    dispatcher_close(&thread.dispatcher)
+
+
+cdef void _do_nothing(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    pass
+
+
+# --- for Python -------------------------------------------------------------------------------------------------------
+
+
+cdef void _release_all(HeldBuffers* buffers) noexcept:
+    cdef HeldBuffer* held
+    cdef HeldBuffer* following
+    pthread_mutex_lock(&buffers.mutex)
+    held = buffers.first
+    buffers.first = NULL
+    pthread_mutex_unlock(&buffers.mutex)
+    while held is not NULL:
+        following = held.next
+        PyBuffer_Release(&held.view)
+        free(held)
+        held = following
+
+
+cdef class DataPlane:
+    def __cinit__(self, int num_threads=1):
+        cdef int i
+        if not 1 <= num_threads <= MAX_THREADS:
+            raise ValueError(f"num_threads must be from 1 to {MAX_THREADS}; was {num_threads}")
+        load_library()
+        self._lock = threading.Lock()
+        self._versions = set()
+        self._outstanding = {}
+        pthread_mutex_init(&self._held.mutex, NULL)
+        self._made = True
+        self.threads = <DataThread*>calloc(num_threads, sizeof(DataThread))
+        self._orders = <Order*>calloc(num_threads, sizeof(Order))
+        self._context = zmq.ctx_new()
+        if self.threads is NULL or self._orders is NULL or self._context is NULL:
+            raise MemoryError
+        for i in range(num_threads):
+            self.threads[i].index = i
+            if not loop_init(&self.threads[i].loop):
+                raise OSError("a native thread's event loop cannot be made: too many open files?")
+            if not dispatcher_init(&self.threads[i].dispatcher, &self.threads[i].loop, self._context):
+                loop_free(&self.threads[i].loop)
+                raise MemoryError
+            # Workers see all threads' requests in one space of numbers.
+            self.threads[i].dispatcher.last_request_id = <uint64_t>i
+            self.threads[i].dispatcher.request_id_step = <uint64_t>num_threads
+            self._orders[i].thread = &self.threads[i]
+            self._orders[i].task.owner = &self._orders[i]
+            self._orders[i].task.run = _obey
+            self.num_threads += 1
+
+    def __del__(self):
+        self.close()
+
+    def __dealloc__(self):
+        if not self._made:
+            return
+        if not self.is_closed:  # half-built
+            self._tear_down()
+        free(self.threads)
+        free(self._orders)
+        pthread_mutex_destroy(&self._held.mutex)
+
+    # --- the life cycle ---
+
+    def start(self):
+        cdef int i
+        if self._is_started or self.is_closed:
+            raise RuntimeError("a data plane is started once")
+        for i in range(self.num_threads):
+            if not loop_start(&self.threads[i].loop):
+                self._is_started = i > 0
+                self.close()
+                raise OSError(f"cannot start native thread {i} of {self.num_threads}")
+        self._is_started = True
+
+    def close(self):
+        cdef Broadcast broadcast
+        if self.is_closed or self._lock is None:
+            return
+        with self._lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            memset(&broadcast, 0, sizeof(Broadcast))
+            broadcast.run = _close_dispatcher
+            self._broadcast(&broadcast)
+            self._tear_down()
+            self._routes = None
+            self._versions.clear()
+            for number in list(self._outstanding):
+                self._forget_counter(number)
+
+    cdef void _tear_down(self):
+        cdef int i
+        with nogil:
+            for i in range(self.num_threads):
+                loop_stop(&self.threads[i].loop)
+                loop_join(&self.threads[i].loop)
+            for i in range(self.num_threads):
+                # Runs what was posted too late, which finds a closed dispatcher.
+                loop_free(&self.threads[i].loop)
+                dispatcher_free(&self.threads[i].dispatcher)
+            if self._context is not NULL:
+                zmq.ctx_term(self._context)
+                self._context = NULL
+        # No message is left: neither is any buffer held.
+        self._release_buffers()
+
+    cdef void _post(self, DataThread* thread, Task* task):
+        loop_post(&thread.loop, task)
+
+    cdef int _broadcast(self, Broadcast* broadcast) except -1:
+        """Has every thread run it, and waits for that; with the lock. Without threads that run: at once, here."""
+        cdef int i
+        broadcast.num_left = self.num_threads
+        for i in range(self.num_threads):
+            self._orders[i].broadcast = broadcast
+        with nogil:
+            pthread_mutex_init(&broadcast.mutex, NULL)
+            pthread_cond_init(&broadcast.done, NULL)
+            for i in range(self.num_threads):
+                if self.threads[i].loop.is_running:
+                    loop_post(&self.threads[i].loop, &self._orders[i].task)
+                else:
+                    _obey(&self._orders[i].task)
+            pthread_mutex_lock(&broadcast.mutex)
+            while broadcast.num_left:
+                pthread_cond_wait(&broadcast.done, &broadcast.mutex)
+            pthread_mutex_unlock(&broadcast.mutex)
+            pthread_cond_destroy(&broadcast.done)
+            pthread_mutex_destroy(&broadcast.mutex)
+        return 0
+
+    cdef int _barrier(self) except -1:
+        cdef Broadcast broadcast
+        memset(&broadcast, 0, sizeof(Broadcast))
+        broadcast.run = _do_nothing
+        return self._broadcast(&broadcast)
+
+    cdef void _release_buffers(self):
+        if self._held.first is not NULL:
+            _release_all(&self._held)
+
+    # --- routes ---
+
+    def publish(self, Routes routes not None):
+        cdef Broadcast broadcast
+        with self._lock:
+            if self.is_closed:
+                return
+            self._versions.update(routes.versions)
+            # Closed and without a pin: nobody can come to it any more, and after the broadcast nobody is on the way
+            # out.
+            drained = [version for version in self._versions if version.is_drained]
+            memset(&broadcast, 0, sizeof(Broadcast))
+            broadcast.run = _use_routes
+            broadcast.routes = &routes.snapshot
+            self._broadcast(&broadcast)
+            self._routes = routes
+            self._versions.difference_update(drained)
+
+    def forget(self, PublishedVersion version not None):
+        with self._lock:
+            if self.is_closed or version not in self._versions:
+                return
+            if not version.is_drained:
+                raise ValueError(f"{version.name} version {version.version} is still in use")
+            self._barrier()
+            self._versions.discard(version)
+
+    def set_replicas(self, PublishedVersion version not None, replicas):
+        cdef ReplicaSet* former
+        with self._lock:
+            former = version.swap_replicas(replicas)
+            if not self.is_closed:
+                try:
+                    self._barrier()
+                except BaseException:
+                    former = NULL  # rather lost than freed too early
+                    raise
+            free(former)
+
+    @property
+    def num_versions(self):
+        return len(self._versions)
+
+    # --- lines ---
+
+    def add_line(
+        self, uint64_t number, uint64_t epoch, str name not None, str data_endpoint not None,
+        str cancel_endpoint not None, size_t credit, size_t max_queued, size_t max_queued_bytes,
+    ):
+        cdef Broadcast broadcast
+        cdef LineOptions options
+        cdef int64_t* outstanding
+        cdef bytes name_utf8 = name.encode()
+        cdef bytes data_utf8 = data_endpoint.encode()
+        cdef bytes cancel_utf8 = cancel_endpoint.encode()
+        if credit < 1:
+            raise ValueError("credit must be positive: nothing would ever be handed to the worker")
+        with self._lock:
+            if self.is_closed:
+                return
+            if number in self._outstanding:
+                raise ValueError(f"there is a line {number} already")
+            outstanding = <int64_t*>calloc(1, sizeof(int64_t))
+            if outstanding is NULL:
+                raise MemoryError
+            self._outstanding[number] = <size_t>outstanding
+            options.number = number
+            options.epoch = epoch
+            options.name = name_utf8
+            options.data_endpoint = data_utf8
+            options.cancel_endpoint = cancel_utf8
+            options.credit = credit
+            options.max_queued = max_queued
+            options.max_queued_bytes = max_queued_bytes
+            options.outstanding = outstanding
+            memset(&broadcast, 0, sizeof(Broadcast))
+            broadcast.run = _add_line
+            broadcast.line = &options
+            self._broadcast(&broadcast)
+            if not broadcast.failed:
+                return
+            self._remove(number, b"its sockets could not be opened")
+        raise OSError(f"the sockets to {name} cannot be opened: {data_endpoint}, {cancel_endpoint}")
+
+    def remove_line(self, uint64_t number, str cause not None):
+        with self._lock:
+            if not self.is_closed and number in self._outstanding:
+                self._remove(number, cause.encode())
+
+    def _remove(self, uint64_t number, bytes cause):
+        cdef Broadcast broadcast
+        memset(&broadcast, 0, sizeof(Broadcast))
+        broadcast.run = _remove_line
+        broadcast.number = number
+        broadcast.cause = cause
+        self._broadcast(&broadcast)
+        self._forget_counter(number)
+
+    cdef void _forget_counter(self, uint64_t number):
+        free(<void*><size_t>self._outstanding.pop(number))
+
+    def line_load(self, uint64_t number):
+        cdef Line* line
+        cdef int i
+        handed = queued = 0
+        with self._lock:
+            if not self.is_closed:
+                for i in range(self.num_threads):
+                    line = dispatcher_find_line(&self.threads[i].dispatcher, number)
+                    if line is not NULL:
+                        handed += line.num_handed
+                        queued += line.num_queued
+        return handed, queued
+
+    @property
+    def num_outstanding(self):
+        total = 0
+        with self._lock:
+            for counter in self._outstanding.values():
+                total += atomic_load(<int64_t*><size_t>counter)
+        return total
+
+    def counters(self):
+        cdef DispatchCounters* each
+        cdef DispatchCounters total
+        cdef int i
+        memset(&total, 0, sizeof(DispatchCounters))
+        for i in range(self.num_threads):
+            each = &self.threads[i].dispatcher.counters
+            total.submitted += each.submitted
+            total.succeeded += each.succeeded
+            total.failed += each.failed
+            total.cancelled += each.cancelled
+            total.deadline_exceeded += each.deadline_exceeded
+            total.refused += each.refused
+            total.rerouted += each.rerouted
+            total.late_replies += each.late_replies
+            total.unknown_replies += each.unknown_replies
+            total.foreign_replies += each.foreign_replies
+        # Every thread buries a worker of its own; it died once.
+        total.worker_deaths = self.threads[0].dispatcher.counters.worker_deaths
+        return total
+
+    # --- for tests ---
+
+    @property
+    def num_timers(self):
+        cdef int i
+        total = 0
+        for i in range(self.num_threads):
+            total += self.threads[i].loop.num_timers
+        return total
+
+    def turn(self, bint run_timers=True):
+        cdef EventLoop* loop
+        cdef Timer* timer
+        cdef Line* line
+        cdef Hook* hook
+        cdef int i
+        if self._is_started or self.is_closed:
+            raise RuntimeError("the threads turn by themselves")
+        for i in range(self.num_threads):
+            loop = &self.threads[i].loop
+            loop.now_us = monotonic_now_us()
+            loop.wake.on_ready(&loop.wake, EPOLLIN)
+            while run_timers and loop.num_timers and loop.timers[0].due_us <= loop.now_us:
+                timer = loop.timers[0]
+                timer_cancel(loop, timer)
+                timer.on_due(timer)
+            line = self.threads[i].dispatcher.lines
+            while line is not NULL:  # as if their descriptors were ready
+                line.may_have_replies = True
+                line = line.next
+            hook = loop.first_hook
+            while hook is not NULL:
+                hook.run(hook)
+                hook = hook.next

@@ -1,0 +1,131 @@
+"""Where the dispatcher keeps requests: a line's queue by priority, and the table of those that were handed over.
+
+Inline parts of dispatcher.pyx, for the thread of its loop. Larger priorities leave first, in the order of arrival
+within one; taking a request out of the middle costs no search but for its priority's lane.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from tensorgate._native.dispatcher cimport Dispatcher, Lane, Line, Request, RequestList
+
+
+# --- lists of requests ------------------------------------------------------------------------------------------------
+
+
+cdef inline void list_append(RequestList* requests, Request* request) noexcept nogil:
+    request.previous = requests.last
+    request.next = NULL
+    if requests.last is NULL:
+        requests.first = request
+    else:
+        requests.last.next = request
+    requests.last = request
+
+
+cdef inline void list_remove(RequestList* requests, Request* request) noexcept nogil:
+    if request.previous is NULL:
+        requests.first = request.next
+    else:
+        request.previous.next = request.next
+    if request.next is NULL:
+        requests.last = request.previous
+    else:
+        request.next.previous = request.previous
+    request.previous = NULL
+    request.next = NULL
+
+
+# --- the queue of a line ----------------------------------------------------------------------------------------------
+
+
+cdef inline bint queue_push(Line* line, Request* request) noexcept nogil:
+    """Appends to the lane of the request's priority. False: out of memory."""
+    cdef Lane** place = &line.lanes
+    cdef Lane* lane
+    while place[0] is not NULL and place[0].priority > request.priority:
+        place = &place[0].next
+    lane = place[0]
+    if lane is NULL or lane.priority != request.priority:
+        lane = <Lane*>calloc(1, sizeof(Lane))
+        if lane is NULL:
+            return False
+        lane.priority = request.priority
+        lane.next = place[0]
+        place[0] = lane
+    list_append(&lane.requests, request)
+    line.num_queued += 1
+    line.queued_bytes += request.payload_size
+    return True
+
+
+cdef inline void queue_remove(Line* line, Request* request) noexcept nogil:
+    """Takes a request out that waits here."""
+    cdef Lane** place = &line.lanes
+    cdef Lane* lane
+    while place[0].priority != request.priority:
+        place = &place[0].next
+    lane = place[0]
+    list_remove(&lane.requests, request)
+    line.num_queued -= 1
+    line.queued_bytes -= request.payload_size
+    # Priorities are the clients' to choose: an empty lane must not stay behind.
+    if lane.requests.first is NULL:
+        place[0] = lane.next
+        free(lane)
+
+
+# --- the table of handed requests -------------------------------------------------------------------------------------
+
+
+cdef inline size_t _bucket(const Dispatcher* dispatcher, uint64_t request_id) noexcept nogil:
+    return <size_t>((request_id * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (dispatcher.num_buckets - 1)
+
+
+cdef inline void _grow_table(Dispatcher* dispatcher) noexcept nogil:
+    cdef size_t former = dispatcher.num_buckets
+    cdef Request** old = dispatcher.by_id
+    cdef Request** made = <Request**>calloc(2 * former, sizeof(Request*))
+    cdef Request* request
+    cdef Request* following
+    cdef size_t i, bucket
+    if made is NULL:
+        return  # longer chains do too
+    dispatcher.by_id = made
+    dispatcher.num_buckets = 2 * former
+    for i in range(former):
+        request = old[i]
+        while request is not NULL:
+            following = request.next_by_id
+            bucket = _bucket(dispatcher, request.request_id)
+            request.next_by_id = made[bucket]
+            made[bucket] = request
+            request = following
+    free(old)
+
+
+cdef inline void table_add(Dispatcher* dispatcher, Request* request) noexcept nogil:
+    cdef size_t bucket
+    if dispatcher.num_handed >= dispatcher.num_buckets:
+        _grow_table(dispatcher)
+    bucket = _bucket(dispatcher, request.request_id)
+    request.next_by_id = dispatcher.by_id[bucket]
+    dispatcher.by_id[bucket] = request
+    dispatcher.num_handed += 1
+
+
+cdef inline void table_remove(Dispatcher* dispatcher, Request* request) noexcept nogil:
+    cdef Request** place = &dispatcher.by_id[_bucket(dispatcher, request.request_id)]
+    while place[0] is not request:
+        place = &place[0].next_by_id
+    place[0] = request.next_by_id
+    request.next_by_id = NULL
+    dispatcher.num_handed -= 1
+
+
+cdef inline Request* table_find(Dispatcher* dispatcher, uint64_t request_id) noexcept nogil:
+    cdef Request* request = dispatcher.by_id[_bucket(dispatcher, request_id)]
+    while request is not NULL and request.request_id != request_id:
+        request = request.next_by_id
+    return request
