@@ -6,7 +6,7 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Task, Timer, Watch
 from tensorgate._native.execution_pool cimport ExecutionPool, Job, JobLine
 from tensorgate._native.id_table cimport IdNode, IdTable
-from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t
+from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.session cimport SessionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
@@ -18,6 +18,7 @@ cdef struct Servable:
     SessionState* state      # kept open by the DataLoop object
     int64_t num_runs         # of its requests that are in the table of runs
     Errand* withdrawal       # waits for the last of them
+    int64_t not_at_once_until_us  # since a run surprised the loop's thread; monotonic clock
 
 
 cdef struct Run:
@@ -27,6 +28,7 @@ cdef struct Run:
     Servable* servable       # NULL: there is none of that handle
     zmq_msg_t peer           # the gateway's routing id
     zmq_msg_t payload        # the request; once it has run, the response
+    bint surprised           # it ran at once, and too long
 
 
 cdef struct RunList:
@@ -51,6 +53,7 @@ cdef struct LoopCounters:
     uint64_t foreign         # for another incarnation of the worker
     uint64_t duplicates      # of a request that is in flight
     uint64_t unsent          # replies whose gateway had gone
+    uint64_t surprises       # runs at once that took so long that another thread took the loop over
 
 
 cdef struct LoopState:
@@ -80,6 +83,14 @@ cdef struct LoopState:
     pthread_mutex_t done_mutex  # guards done and is_asleep
     RunList done             # have run, on execution threads
     bint is_asleep           # the loop waits, or is about to: who adds to done rings
-    pthread_mutex_t errand_mutex
+    pthread_mutex_t at_once_mutex  # guards what follows, up to the errands'
+    pthread_cond_t sentinel_wakes
+    Run* at_once             # what the loop's thread runs just now, or NULL
+    int64_t at_once_since_us
+    uint64_t num_at_once
+    bint sentinel_sleeps
+    bint sentinel_stops
+    pthread_t sentinel
+    pthread_mutex_t errand_mutex  # guards the errands' is_done
     pthread_cond_t errand_done
     LoopCounters counters

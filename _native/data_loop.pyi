@@ -32,7 +32,7 @@ class DataLoop:
         """Starts the threads. Once: RuntimeError after that."""
 
     def drain(self) -> None:
-        """Refuses new requests (UNAVAILABLE); blocks until what is in flight has run and its replies are with ZeroMQ."""
+        """Refuses new requests (UNAVAILABLE); blocks until those in flight have run and ZeroMQ has their replies."""
 
     def stop(self) -> None:
         """Ends the threads and closes the sockets; requests that have not begun to run are answered CANCELLED.
@@ -70,6 +70,10 @@ class DataLoop:
     @property
     def duplicates(self) -> int:
         """Requests dropped since one with their id was in flight."""
+
+    @property
+    def surprises(self) -> int:
+        """Requests that were expected to take microseconds and took so long that another thread took the loop over."""
 
     @property
     def unsent(self) -> int:

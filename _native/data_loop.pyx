@@ -4,7 +4,9 @@ Second half of a request's line (dispatcher ‖ data loop → execution pool →
 with its two sockets (ROUTER for requests and replies, PULL for cancels), the table of servables and that of runs;
 control threads reach it through the event loop's mailbox, execution threads through the list of runs that are done.
 
-A request that is expected to take a few microseconds runs on the loop's thread, all others on the pool's.
+A request that is expected to take a few microseconds runs on the loop's thread, all others on the pool's. Should such a
+run take milliseconds, because the model's work depends on the values it is given, a sentinel has another thread take
+the loop over, and the run's thread only ends it.
 
 ZeroMQ's descriptors are edge-triggered, and sending may swallow the edge that receiving waits for. So all reading is
 done in the turn's hook, after everything that sends, and goes on until the socket says EAGAIN.
@@ -20,9 +22,10 @@ from tensorgate._native.zmq_api import load_library
 
 from libc.errno cimport EAGAIN, EINTR
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset, strlen
+from posix.time cimport nanosleep, timespec
 from posix.unistd cimport close
 
 from tensorgate._native.byte_writer cimport put_bytes, writer_free, writer_init
@@ -32,6 +35,7 @@ from tensorgate._native.event_loop cimport (
     loop_init,
     loop_join,
     loop_post,
+    loop_replace_thread,
     loop_start,
     loop_stop,
     loop_watch,
@@ -60,7 +64,10 @@ from tensorgate._native.posix cimport (
     pthread_cond_broadcast,
     pthread_cond_destroy,
     pthread_cond_init,
+    pthread_cond_signal,
     pthread_cond_wait,
+    pthread_create,
+    pthread_join,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -96,6 +103,13 @@ cdef enum:
     STOP_PATIENCE_US = 1000000
     # Replies handed to ZeroMQ may take that long to leave once the sockets are closed.
     LINGER_MS = 1000
+    # A run on the loop's thread is a surprise after that; it is noticed at the sentinel's next look.
+    SURPRISE_US = 5000
+    SENTINEL_LOOKS_EVERY_US = 5000
+    # Looks that find nothing new before the sentinel sleeps until there is another such run: a second.
+    SENTINEL_PATIENCE = 200
+    # How long after a surprise the servable's requests all go to the pool.
+    SURPRISE_COUNTS_US = 10000000
     # Below this a copy costs less than a buffer that another thread frees.
     COPY_BELOW_BYTES = 128
 
@@ -258,6 +272,8 @@ cdef void _complete(LoopState* state, Run* run) noexcept nogil:
     cdef Servable* servable = run.servable
     id_take(&state.runs, run.node.id)
     servable.num_runs -= 1
+    if run.surprised:
+        servable.not_at_once_until_us = monotonic_now_us() + SURPRISE_COUNTS_US
     if servable.num_runs == 0 and servable.withdrawal is not NULL:
         _end_errand(state, servable.withdrawal)
     _reply(state, run)
@@ -289,6 +305,81 @@ cdef bint _may_sleep(LoopState* state) noexcept nogil:
     return nothing_done
 
 
+# --- runs on the loop's thread ----------------------------------------------------------------------------------------
+
+cdef bint _run_at_once(LoopState* state, Run* run) noexcept nogil:
+    """False: another thread has taken the loop over, and this one must leave it alone and end."""
+    cdef bint wake, is_ours
+    pthread_mutex_lock(&state.at_once_mutex)
+    state.at_once = run
+    state.at_once_since_us = run.job.enqueued_us
+    state.num_at_once += 1
+    wake = state.sentinel_sleeps
+    state.sentinel_sleeps = False
+    pthread_mutex_unlock(&state.at_once_mutex)
+    if wake:
+        pthread_cond_signal(&state.sentinel_wakes)
+    execute(&run.job)
+    pthread_mutex_lock(&state.at_once_mutex)
+    is_ours = state.at_once is run
+    if is_ours:
+        state.at_once = NULL
+    pthread_mutex_unlock(&state.at_once_mutex)
+    if is_ours:
+        _complete(state, run)
+    else:
+        _on_run_done(&run.job)
+    return is_ours
+
+
+cdef void _look_at_run(LoopState* state, int64_t now_us) noexcept nogil:
+    """Has the loop taken over if its run takes too long; under the mutex, so that the run does not end meanwhile."""
+    cdef Run* run = state.at_once
+    if run is NULL or now_us - state.at_once_since_us < SURPRISE_US:
+        return
+    # The loop's thread is inside the run: what it owns may be touched.
+    run.surprised = True
+    run.servable.not_at_once_until_us = INT64_MAX
+    if loop_replace_thread(&state.loop):
+        state.at_once = NULL
+        state.counters.surprises += 1
+
+
+cdef void* _sentinel_main(void* argument) noexcept nogil:
+    cdef LoopState* state = <LoopState*>argument
+    cdef timespec pause
+    cdef uint64_t num_seen = 0
+    cdef int num_vain = 0
+    pause.tv_sec = 0
+    pause.tv_nsec = SENTINEL_LOOKS_EVERY_US * 1000
+    pthread_mutex_lock(&state.at_once_mutex)
+    while not state.sentinel_stops:
+        if state.num_at_once != num_seen or state.at_once is not NULL:
+            num_seen = state.num_at_once
+            num_vain = 0
+            _look_at_run(state, monotonic_now_us())
+        else:
+            num_vain += 1
+        if num_vain >= SENTINEL_PATIENCE:
+            num_vain = 0
+            state.sentinel_sleeps = True
+            while state.sentinel_sleeps and not state.sentinel_stops:
+                pthread_cond_wait(&state.sentinel_wakes, &state.at_once_mutex)
+        pthread_mutex_unlock(&state.at_once_mutex)
+        nanosleep(&pause, NULL)
+        pthread_mutex_lock(&state.at_once_mutex)
+    pthread_mutex_unlock(&state.at_once_mutex)
+    return NULL
+
+
+cdef void _stop_sentinel(LoopState* state) noexcept nogil:
+    pthread_mutex_lock(&state.at_once_mutex)
+    state.sentinel_stops = True
+    pthread_mutex_unlock(&state.at_once_mutex)
+    pthread_cond_signal(&state.sentinel_wakes)
+    pthread_join(state.sentinel, NULL)
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 cdef int _receive(LoopState* state, Run* run) noexcept nogil:
@@ -307,7 +398,8 @@ cdef int _receive(LoopState* state, Run* run) noexcept nogil:
         message = &state.header if num_frames == 1 else &run.payload
 
 
-cdef void _start_run(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
+cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
+    """False: another thread has taken the loop over."""
     run.node.id = header.request_id
     run.servable = <Servable*>id_find(&state.servables, header.servable_handle)
     if run.servable is NULL or state.is_draining:
@@ -316,7 +408,7 @@ cdef void _start_run(LoopState* state, Run* run, const RequestHeader* header) no
         else:
             _set_error(run, UNAVAILABLE, "the worker is stopping")
         _reply(state, run)
-        return
+        return True
     run.job.line = &run.servable.line
     run.job.state = run.servable.state
     run.job.method = header.method
@@ -328,26 +420,29 @@ cdef void _start_run(LoopState* state, Run* run, const RequestHeader* header) no
     run.job.owner = state
     run.servable.num_runs += 1
     id_add(&state.runs, &run.node)
-    if runs_at_once(&run.job):
-        execute(&run.job)
-        _complete(state, run)
-    else:
-        pool_submit(&state.pool, &run.job)
+    if run.servable.not_at_once_until_us <= run.job.enqueued_us and runs_at_once(&run.job):
+        return _run_at_once(state, run)
+    pool_submit(&state.pool, &run.job)
+    return True
 
 
 cdef bint _take_requests(LoopState* state) noexcept nogil:
-    """Whether the socket said that it has no more."""
+    """Until the socket says that it has no more, or others shall have their turn; data_may_have then tells which.
+
+    False: another thread has taken the loop over.
+    """
     cdef RequestHeader header
     cdef Run* run
-    cdef int num_frames, i
-    for i in range(MAX_REQUESTS_PER_TURN):
+    cdef int num_frames, _i
+    for _i in range(MAX_REQUESTS_PER_TURN):
         if state.spare is NULL:
             state.spare = _run_new()
             if state.spare is NULL:
-                return False  # what cannot be taken in stays in the socket
+                return True  # what cannot be taken in stays in the socket
         run = state.spare
         num_frames = _receive(state, run)
         if num_frames == 0:
+            state.data_may_have = False
             return True
         if num_frames != 3 or not read_request_header(
             <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header), &header,
@@ -359,8 +454,9 @@ cdef bint _take_requests(LoopState* state) noexcept nogil:
             state.counters.duplicates += 1
         else:
             state.spare = NULL
-            _start_run(state, run, &header)
-    return False
+            if not _start_run(state, run, &header):
+                return False
+    return True
 
 
 cdef bint _take_cancels(LoopState* state) noexcept nogil:
@@ -368,8 +464,8 @@ cdef bint _take_cancels(LoopState* state) noexcept nogil:
     cdef uint64_t epoch, request_id
     cdef IdNode* node
     cdef Run* run
-    cdef int i
-    for i in range(MAX_CANCELS_PER_TURN):
+    cdef int _i
+    for _i in range(MAX_CANCELS_PER_TURN):
         if zmq.msg_recv(&state.header, state.cancels, ZMQ_DONTWAIT) < 0:
             return True
         if not read_cancel_header(
@@ -419,8 +515,8 @@ cdef void _on_turn(Hook* hook) noexcept nogil:
         _complete_done(state)
         if state.cancels_may_have:
             state.cancels_may_have = not _take_cancels(state)
-        if state.data_may_have:
-            state.data_may_have = not _take_requests(state)
+        if state.data_may_have and not _take_requests(state):
+            return
         _end_errands_if_idle(state)
         if state.data_may_have and state.spare is NULL:
             again_us = monotonic_now_us() + RETRY_AFTER_US
@@ -535,6 +631,8 @@ cdef class DataLoop:
         self._stage = ENDED
         pthread_mutex_init(&self._stage_mutex, NULL)
         pthread_mutex_init(&state.done_mutex, NULL)
+        pthread_mutex_init(&state.at_once_mutex, NULL)
+        pthread_cond_init(&state.sentinel_wakes, NULL)
         pthread_mutex_init(&state.errand_mutex, NULL)
         pthread_cond_init(&state.errand_done, NULL)
         state.done_watch.fd = -1
@@ -620,6 +718,8 @@ cdef class DataLoop:
             zmq.msg_close(&self.state.header)
         pthread_cond_destroy(&self.state.errand_done)
         pthread_mutex_destroy(&self.state.errand_mutex)
+        pthread_cond_destroy(&self.state.sentinel_wakes)
+        pthread_mutex_destroy(&self.state.at_once_mutex)
         pthread_mutex_destroy(&self.state.done_mutex)
         pthread_mutex_destroy(&self._stage_mutex)
 
@@ -666,12 +766,16 @@ cdef class DataLoop:
         self.state.cancels_may_have = True
         if not pool_start(&self.state.pool, self.num_execution_threads):
             raise OSError(f"cannot start {self.num_execution_threads} execution threads")
+        if pthread_create(&self.state.sentinel, NULL, _sentinel_main, &self.state) != 0:
+            pool_stop(&self.state.pool)
+            raise OSError("cannot start the data loop's sentinel")
         pthread_mutex_lock(&self._stage_mutex)
         started = loop_start(&self.state.loop)
         if started:
             self._stage = RUNNING
         pthread_mutex_unlock(&self._stage_mutex)
         if not started:
+            _stop_sentinel(&self.state)
             pool_stop(&self.state.pool)
             raise OSError("cannot start the data loop's thread")
 
@@ -694,6 +798,8 @@ cdef class DataLoop:
             pthread_mutex_unlock(&self._stage_mutex)
             if was == RUNNING:
                 self._do(&errand, _cancel_all)
+                # Nothing runs any more: the loop's thread is not replaced while it is joined.
+                _stop_sentinel(&self.state)
                 loop_stop(&self.state.loop)
                 loop_join(&self.state.loop)
                 pool_stop(&self.state.pool)
@@ -758,6 +864,10 @@ cdef class DataLoop:
     @property
     def duplicates(self):
         return self.state.counters.duplicates
+
+    @property
+    def surprises(self):
+        return self.state.counters.surprises
 
     @property
     def unsent(self):

@@ -162,7 +162,7 @@ cdef void pool_submit(ExecutionPool* pool, Job* job) noexcept nogil:
 
 
 cdef bint pool_start(ExecutionPool* pool, int num_threads) noexcept nogil:
-    cdef int i
+    cdef int _i
     memset(pool, 0, sizeof(ExecutionPool))
     pool.max_running = num_threads
     pool.max_threads = num_threads + MAX_EXTRA_THREADS
@@ -171,7 +171,7 @@ cdef bint pool_start(ExecutionPool* pool, int num_threads) noexcept nogil:
         return False
     pthread_mutex_init(&pool.mutex, NULL)
     pthread_cond_init(&pool.work, NULL)
-    for i in range(num_threads):
+    for _i in range(num_threads):
         if not _start_thread(pool):
             pool_stop(pool)
             return False

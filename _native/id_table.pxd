@@ -1,4 +1,4 @@
-"""A hash table from 64-bit ids to the structs that carry its nodes, for one thread; no memory of its own but the buckets.
+"""A hash table from 64-bit ids to the structs that carry its nodes, for one thread; it only allocates its buckets.
 
 A node is a member of the struct it finds, best its first; the struct's owner keeps it in place while it is in a table.
 """

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("libtensorflow")
 
 PREDICT = 1
 EPOCH = 7
-SLOW, FAST, ECHO = 1, 2, 3
+SLOW, FAST, ECHO, PRODUCT = 1, 2, 3, 4
 HOURS = 10**9  # rounds of the slow model
 TIMEOUT_S = 60.0
 
@@ -77,6 +77,11 @@ def rounds(number: int) -> bytes:
     return request.SerializeToString()
 
 
+def size(number: int) -> bytes:
+    request = PredictRequest(inputs={"size": TensorProto(dtype=types_pb2.DT_INT32, int_val=[number])})
+    return request.SerializeToString()
+
+
 def four() -> bytes:
     x = TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[4])
     x.tensor_shape.dim.add(size=1)
@@ -94,11 +99,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def sessions(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[dict[int, Session]]:
     opened = {
         handle: open_saved_model(str(saved_models / name / "1"), 1, ["serve"], b"")
-        for handle, name in ((SLOW, "slow"), (FAST, "half_plus_two"), (ECHO, "echo"))
+        for handle, name in ((SLOW, "slow"), (FAST, "half_plus_two"), (ECHO, "echo"), (PRODUCT, "product"))
     }
     for _ in range(200):  # first runs are slow: they optimise the graph
         predict_once(opened[FAST], four())
         predict_once(opened[SLOW], rounds(0))
+        predict_once(opened[PRODUCT], size(2))
     yield opened
     for session in opened.values():
         session.close()
@@ -315,6 +321,27 @@ def test_a_slow_model_with_requests_in_line_does_not_delay_another_one(loop: Dat
     assert {code for code, _, _ in gateway.replies(4).values()} == {Code.DEADLINE_EXCEEDED}
 
 
+def test_a_run_that_surprises_the_loops_own_thread_delays_nobody_else(
+    loop: DataLoop, gateway: Gateway, sessions: dict[int, Session]
+) -> None:
+    for round_number in range(3):
+        # Small ones until they run on the loop's thread, which is not for a while after a surprise.
+        for request_id in range(200):
+            gateway.send(request_id, PRODUCT, size(2))
+        gateway.replies(200)
+        gateway.send(1000, PRODUCT, size(4000 if round_number == 0 else 1000))
+        for request_id in range(10):
+            gateway.send(request_id, FAST, four())
+            assert gateway.replies(1)[request_id][0] == Code.OK
+        if round_number == 0:
+            assert loop.in_flight == 1, "the long one was done before the others"
+            gateway.cancel(1000)  # comes too late
+            loop.register_servable(50, sessions[FAST])
+            assert loop.withdraw(50) is sessions[FAST]
+        assert gateway.replies(1)[1000][0] == Code.OK
+    assert loop.surprises == 1, "0: it never ran on the loop's thread; more: the servable did so again too soon"
+
+
 def test_a_reply_for_a_gateway_that_has_gone_is_dropped_and_counted(
     context: zmq.Context[zmq.Socket[bytes]], loop: DataLoop, gateway: Gateway
 ) -> None:
@@ -367,7 +394,7 @@ def test_withdrawing_waits_for_the_last_run_and_then_the_session_closes(
 def test_a_handle_is_registered_once(loop: DataLoop, sessions: dict[int, Session]) -> None:
     with pytest.raises(ValueError, match="the handle 1 is taken"):
         loop.register_servable(SLOW, sessions[SLOW])
-    assert loop.handles == [SLOW, FAST, ECHO]
+    assert loop.handles == [SLOW, FAST, ECHO, PRODUCT]
 
 
 def test_a_closed_session_is_not_registered(loop: DataLoop, saved_models: pathlib.Path) -> None:
