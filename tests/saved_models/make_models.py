@@ -4,7 +4,8 @@
 
 Made: half_plus_two (versions 1 and 2, y = x/2 + version), echo (one signature a dtype), pair (two inputs, two outputs,
 one of the inputs with a default in signature "with_default"), slow (runs as long as it is told), counter (state),
-softmax (784 inputs, 10 scores), product (no loop, and yet as long as its input says), corrupt (its graph cut short), empty (a version folder without a model).
+softmax (784 inputs, 10 scores), product (no loop, and yet it runs as long as its input says), corrupt (its graph cut
+short), empty (a version folder without a model).
 """
 
 import os
@@ -84,7 +85,7 @@ def slow() -> dict[str, Any]:
 
 
 def product() -> dict[str, Any]:
-    """Multiplies two matrices of the size it is told: microseconds or seconds, and nothing tells which before it runs."""
+    """Multiplies two matrices of the size it is told: microseconds or seconds, as only the values of the input say."""
     size = v1.placeholder(tf.int32, [], name="size")
     matrix = tf.fill([size, size], 1.0 / tf.cast(size, tf.float32))
     return {"serving_default": signature({"size": size}, {"y": tf.reduce_sum(tf.matmul(matrix, matrix), name="y")})}
