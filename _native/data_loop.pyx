@@ -378,6 +378,7 @@ cdef void _stop_sentinel(LoopState* state) noexcept nogil:
     pthread_mutex_unlock(&state.at_once_mutex)
     pthread_cond_signal(&state.sentinel_wakes)
     pthread_join(state.sentinel, NULL)
+    state.sentinel_stops = False
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -391,6 +392,8 @@ cdef int _receive(LoopState* state, Run* run) noexcept nogil:
     cdef int num_frames = 0
     while True:
         if zmq.msg_recv(message, state.data, ZMQ_DONTWAIT) < 0:
+            if zmq.last_error() == EINTR:
+                continue
             return num_frames
         num_frames += 1
         if not zmq.msg_more(message):
@@ -467,7 +470,7 @@ cdef bint _take_cancels(LoopState* state) noexcept nogil:
     cdef int _i
     for _i in range(MAX_CANCELS_PER_TURN):
         if zmq.msg_recv(&state.header, state.cancels, ZMQ_DONTWAIT) < 0:
-            return True
+            return zmq.last_error() != EINTR
         if not read_cancel_header(
             <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header), &epoch, &request_id,
         ):
@@ -759,25 +762,35 @@ cdef class DataLoop:
         _wait_for(&self.state, errand)
 
     def start(self):
-        cdef bint started = False
-        if self._stage != NEW:
-            raise RuntimeError("a data loop is started once")
-        self.state.data_may_have = True
-        self.state.cancels_may_have = True
-        if not pool_start(&self.state.pool, self.num_execution_threads):
-            raise OSError(f"cannot start {self.num_execution_threads} execution threads")
-        if pthread_create(&self.state.sentinel, NULL, _sentinel_main, &self.state) != 0:
-            pool_stop(&self.state.pool)
-            raise OSError("cannot start the data loop's sentinel")
+        cdef bint is_new
+        cdef const char* missing = NULL
         pthread_mutex_lock(&self._stage_mutex)
-        started = loop_start(&self.state.loop)
-        if started:
-            self._stage = RUNNING
+        is_new = self._stage == NEW
+        if is_new:
+            missing = self._start_threads()
         pthread_mutex_unlock(&self._stage_mutex)
-        if not started:
-            _stop_sentinel(&self.state)
-            pool_stop(&self.state.pool)
-            raise OSError("cannot start the data loop's thread")
+        if not is_new:
+            raise RuntimeError("a data loop is started once")
+        if missing is not NULL:
+            raise OSError(f"cannot start {missing.decode()}: too many threads?")
+
+    cdef const char* _start_threads(self) noexcept nogil:
+        """What could not be started, in words, or NULL; then nothing is left running."""
+        cdef LoopState* state = &self.state
+        if not pool_start(&state.pool, self.num_execution_threads):
+            return "the execution threads"
+        if pthread_create(&state.sentinel, NULL, _sentinel_main, state) != 0:
+            pool_stop(&state.pool)
+            return "the data loop's sentinel"
+        # Frames may lie in the sockets whose edges are long gone.
+        state.data_may_have = True
+        state.cancels_may_have = True
+        if not loop_start(&state.loop):
+            _stop_sentinel(state)
+            pool_stop(&state.pool)
+            return "the data loop's thread"
+        self._stage = RUNNING
+        return NULL
 
     def drain(self):
         cdef Errand errand

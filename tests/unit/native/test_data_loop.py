@@ -216,6 +216,19 @@ def test_what_is_cancelled_or_expired_before_it_runs_never_runs(loop: DataLoop, 
     assert loop.foreign == 1
 
 
+def test_cancels_find_their_requests_among_thousands(loop: DataLoop, gateway: Gateway) -> None:
+    count = 3000
+    gateway.send(0, SLOW, rounds(HOURS), remaining_us=3_000_000)
+    for number in range(1, count):
+        gateway.send(number << 40, SLOW, rounds(HOURS))
+    wait_until(lambda: loop.in_flight == count)
+    for number in sorted(range(1, count), key=lambda number: number * 7919 % count):
+        gateway.cancel(number << 40)
+    replies = gateway.replies(count)
+    assert replies.pop(0)[0] == Code.DEADLINE_EXCEEDED
+    assert {code for code, _, _ in replies.values()} == {Code.CANCELLED}
+
+
 def test_a_run_ends_at_its_deadline(gateway: Gateway) -> None:
     gateway.send(1, SLOW, rounds(HOURS), remaining_us=50_000)
     assert gateway.replies(1)[1][0] == Code.DEADLINE_EXCEEDED
