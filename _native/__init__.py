@@ -1,7 +1,8 @@
 """The compiled data plane of both processes: what one request touches, without the GIL.
 
-Shared by both processes: frame_header, proto_scan (and the inline proto_wire, byte_writer). The worker's part of a
-request's line: execution_pool → predict (tensor_decode, string_tensors → session → response_encode) → execution_pool.
+Shared by both processes: frame_header, proto_scan, event_loop, zmq_api (and the inline proto_wire, byte_writer). The
+worker's part of a request's line: data_loop → execution_pool → predict (tensor_decode, string_tensors → session →
+response_encode) → data_loop.
 tf_c_api finds and opens libtensorflow. The gateway imports only the shared ones, and no module loads TensorFlow when it
 is imported.
 """

@@ -41,6 +41,14 @@ cdef struct Hook:
     void* owner
 
 
+cdef struct LoopThread:
+    # One that turns the loop, or did so until another one replaced it.
+    LoopThread* previous
+    EventLoop* loop
+    pthread_t thread
+    int64_t has_ended    # set by the thread itself
+
+
 cdef struct EventLoop:
     int epoll_fd
     int wake_fd
@@ -58,7 +66,7 @@ cdef struct EventLoop:
     int64_t stopping     # set by any thread
     int64_t now_us       # of the turn under way, monotonic clock
     bint is_running
-    pthread_t thread
+    LoopThread* newest   # the one that turns the loop
 
 
 cdef int64_t monotonic_now_us() noexcept nogil
@@ -67,6 +75,9 @@ cdef bint loop_init(EventLoop* loop) noexcept nogil
 # After its thread has ended. Tasks that were posted too late to run stay unrun and are run here.
 cdef void loop_free(EventLoop* loop) noexcept nogil
 cdef bint loop_start(EventLoop* loop) noexcept nogil
+# For another thread, while the loop's own is known to be in a hook: a new thread turns the loop from here on. The old one
+# ends when its hook returns, and touches nothing of the loop's until then. False: there is no thread to be had.
+cdef bint loop_replace_thread(EventLoop* loop) noexcept nogil
 # Any thread. The loop ends after the turn in which it hears of it; loop_join waits for that.
 cdef void loop_stop(EventLoop* loop) noexcept nogil
 cdef void loop_join(EventLoop* loop) noexcept nogil

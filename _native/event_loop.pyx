@@ -9,7 +9,7 @@ Source: epoll(7), eventfd(2), clock_gettime(2).
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
@@ -215,12 +215,15 @@ cdef int _wait_ms(EventLoop* loop) noexcept nogil:
 
 
 cdef void* _thread_main(void* argument) noexcept nogil:
-    cdef EventLoop* loop = <EventLoop*>argument
+    cdef LoopThread* thread = <LoopThread*>argument
+    cdef EventLoop* loop = thread.loop
     cdef Watch* watch
     cdef Hook* hook
     cdef int count, i
+    # The first turn waits for nothing: the thread that this one replaces may have left work behind.
+    cdef int wait_ms = 0
     while not atomic_load(&loop.stopping):
-        count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, _wait_ms(loop))
+        count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, wait_ms)
         # Interrupted by a signal: as if nothing were ready.
         loop.num_events = count if count > 0 else 0
         loop.now_us = monotonic_now_us()
@@ -233,7 +236,11 @@ cdef void* _thread_main(void* argument) noexcept nogil:
         hook = loop.first_hook
         while hook is not NULL:
             hook.run(hook)
+            if loop.newest is not thread:
+                atomic_store(&thread.has_ended, 1)
+                return NULL
             hook = hook.next
+        wait_ms = _wait_ms(loop)
     return NULL
 
 
@@ -291,9 +298,40 @@ cdef void loop_free(EventLoop* loop) noexcept nogil:
     pthread_mutex_destroy(&loop.mutex)
 
 
+cdef bint _start_thread(EventLoop* loop) noexcept nogil:
+    cdef LoopThread* thread = <LoopThread*>calloc(1, sizeof(LoopThread))
+    if thread is NULL:
+        return False
+    thread.loop = loop
+    thread.previous = loop.newest
+    loop.newest = thread
+    if pthread_create(&thread.thread, NULL, _thread_main, thread) != 0:
+        loop.newest = thread.previous
+        free(thread)
+        return False
+    return True
+
+
 cdef bint loop_start(EventLoop* loop) noexcept nogil:
-    loop.is_running = pthread_create(&loop.thread, NULL, _thread_main, loop) == 0
+    loop.is_running = _start_thread(loop)
     return loop.is_running
+
+
+cdef bint loop_replace_thread(EventLoop* loop) noexcept nogil:
+    cdef LoopThread** link
+    cdef LoopThread* ended
+    if not _start_thread(loop):
+        return False
+    link = &loop.newest.previous
+    while link[0] is not NULL:
+        ended = link[0]
+        if atomic_load(&ended.has_ended):
+            pthread_join(ended.thread, NULL)
+            link[0] = ended.previous
+            free(ended)
+        else:
+            link = &ended.previous
+    return True
 
 
 cdef void loop_stop(EventLoop* loop) noexcept nogil:
@@ -303,6 +341,10 @@ cdef void loop_stop(EventLoop* loop) noexcept nogil:
 
 
 cdef void loop_join(EventLoop* loop) noexcept nogil:
-    if loop.is_running:
-        pthread_join(loop.thread, NULL)
-        loop.is_running = False
+    cdef LoopThread* thread
+    while loop.newest is not NULL:
+        thread = loop.newest
+        pthread_join(thread.thread, NULL)
+        loop.newest = thread.previous
+        free(thread)
+    loop.is_running = False

@@ -47,12 +47,13 @@ cdef class Session:
     cdef readonly bytes signature_def_map
     cdef readonly str path
 
-    # Requests submitted and not completed; under the GIL. While there are any, the session cannot be closed.
-    cdef int num_runs
+    # Who may run on it: data loops that serve it, calls under way. Under the GIL. While there is anybody, the session
+    # cannot be closed.
+    cdef int num_uses
 
     # Raises RuntimeError on a session that is closed (or was never loaded).
-    cdef int begin_run(self) except -1
-    cdef void end_run(self) noexcept
+    cdef int begin_use(self) except -1
+    cdef void end_use(self) noexcept
     cdef int _load(self, bytes path, list tags, bytes session_config) except -1
 
 

@@ -31,5 +31,5 @@ class Session:
     def close(self) -> None:
         """Ends the session and frees graph and variables; idempotent, blocks.
 
-        Raises RuntimeError, and leaves the session open, while requests on it are submitted and not yet drained.
+        Raises RuntimeError, and leaves the session open, while a data loop serves it or a request runs on it.
         """

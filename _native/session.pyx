@@ -195,22 +195,22 @@ cdef class Session:
                     &signature.outputs[signature.num_outputs - 1], self.state.graph, alias.encode(),
                     tensor_name.encode(), None)
 
-    cdef int begin_run(self) except -1:
+    cdef int begin_use(self) except -1:
         if self.state.session is NULL:
             raise RuntimeError("the session is closed")
-        self.num_runs += 1
+        self.num_uses += 1
         return 0
 
-    cdef void end_run(self) noexcept:
-        self.num_runs -= 1
+    cdef void end_use(self) noexcept:
+        self.num_uses -= 1
 
     def close(self):
         cdef TF_Status* status
         cdef TF_Session* session = self.state.session
         cdef TF_Graph* graph = self.state.graph
-        if self.num_runs:
+        if self.num_uses:
             # TensorFlow would free graph and variables under the threads that run on them.
-            raise RuntimeError(f"{self.num_runs} requests still run on the session of {self.path}")
+            raise RuntimeError(f"the session of {self.path} is in use: a data loop serves it, or a request runs on it")
         self.state.session = NULL
         self.state.graph = NULL
         if session is NULL and graph is NULL:

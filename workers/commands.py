@@ -1,7 +1,7 @@
 """The worker's control line: hello, load, unload, ping and stop, asked by the gateway over a socket of their own.
 
 A thread of its own owns the control socket and answers pings whatever else goes on; loads and unloads block in loader
-threads and come back through the mailbox. The table of servables is the data loop's, reached by its mailbox.
+threads, which hand the session to the data loop, or take it back, and answer through the mailbox.
 """
 
 import logging
@@ -15,14 +15,13 @@ from typing import Any
 import zmq
 
 from tensorgate._native import frame_header
+from tensorgate._native.data_loop import DataLoop
 from tensorgate._native.session import SessionError
 from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
-from tensorgate.workers.data_loop import DataLoop
 from tensorgate.workers.mailbox import Mailbox
 from tensorgate.workers.saved_model import open_saved_model
-from tensorgate.workers.servables import Servable
 
 logger = logging.getLogger("tensorgate.worker.commands")
 
@@ -33,7 +32,10 @@ Answer = Callable[[Mapping[str, Any] | ServingError], None]
 
 
 class CommandServer:
-    """Binds the control endpoint on construction and serves it on a thread of its own between start and stop."""
+    """Binds the control endpoint on construction and serves it on a thread of its own between start and stop.
+
+    ``stop_worker`` is called, on that thread, when the gateway asks for the end of the process; it must not block.
+    """
 
     def __init__(
         self,
@@ -42,10 +44,12 @@ class CommandServer:
         epoch: int,
         tensorflow_version: str,
         data_loop: DataLoop,
+        stop_worker: Callable[[], None],
     ) -> None:
         self._epoch = epoch
         self._tensorflow_version = tensorflow_version
         self._data_loop = data_loop
+        self._stop_worker = stop_worker
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 1000)
         self._socket.bind(endpoint)
@@ -148,38 +152,38 @@ class CommandServer:
                 logger.exception("loading %s version %d failed", fields["name"], fields["version"])
                 answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
                 return
-            servable = Servable(fields["name"], fields["version"], session)
             took_us = round((time.monotonic() - began) * 1e6)
-
-            def add() -> None:
-                self._data_loop.servables.add(fields["handle"], servable)
-                answer({"signature_def_map": session.signature_def_map, "load_us": took_us})
-
-            self._data_loop.mailbox.post(add)
+            try:
+                self._data_loop.register_servable(fields["handle"], session)
+            except ValueError as error:
+                session.close()
+                answer(ServingError(Code.INVALID_ARGUMENT, str(error)))
+                return
+            answer({"signature_def_map": session.signature_def_map, "load_us": took_us})
 
         self._loaders.submit(load)
 
     def _unload(self, request: ControlRequest, answer: Answer) -> None:
-        def retired(servable: Servable | None) -> None:
-            if servable is None:
-                answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {request.fields['handle']}"))
-            else:
-                # Closing frees variables and can take a while: not on the data loop.
-                self._loaders.submit(close, servable)
+        handle = request.fields["handle"]
 
-        def close(servable: Servable) -> None:
+        def unload() -> None:
+            """Waits for the version's last run, and closing frees variables: both can take a while."""
+            session = self._data_loop.withdraw(handle)
+            if session is None:
+                answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {handle}"))
+                return
             try:
-                servable.session.close()
+                session.close()
             except SessionError as error:
                 answer(ServingError(Code.of(error.code), error.message))
             else:
                 answer({})
 
-        self._data_loop.mailbox.post(lambda: self._data_loop.servables.retire(request.fields["handle"], retired))
+        self._loaders.submit(unload)
 
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})
-        self._data_loop.stop()
+        self._stop_worker()
 
 
 def resident_bytes() -> int:

@@ -1,13 +1,14 @@
 """The worker process: composition root of the data plane that runs models on one device.
 
-Started by the gateway's supervisor with an explicit command, one process per device. Threads: the main thread runs the
-data loop, one serves commands, loaders load, native threads execute, and one watches the pipe whose other end only the
-gateway holds: when it closes, the gateway is gone and so is this process, whatever it was doing.
+Started by the gateway's supervisor with an explicit command, one process per device. Threads: native ones run the data
+loop and execute, one serves commands, loaders load, the main thread waits for the end, and one watches the pipe whose
+other end only the gateway holds: when it closes, the gateway is gone and so is this process, whatever it was doing.
 """
 
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -15,9 +16,9 @@ from types import FrameType
 
 import zmq
 
+from tensorgate._native.data_loop import DataLoop
 from tensorgate._native.tf_c_api import LibraryError, load_library
 from tensorgate.workers.commands import CommandServer
-from tensorgate.workers.data_loop import DataLoop
 
 logger = logging.getLogger("tensorgate.worker")
 
@@ -54,6 +55,19 @@ def watch_parent(parent_fd: int, endpoints: list[str]) -> None:
     os._exit(1)
 
 
+def told(data_loop: DataLoop) -> str:
+    """What became of the requests, for the log."""
+    dropped = {
+        "malformed": data_loop.malformed,
+        "of another incarnation": data_loop.foreign,
+        "sent twice": data_loop.duplicates,
+        "replies whose gateway had gone": data_loop.unsent,
+    }
+    return ", ".join(
+        [f"{data_loop.completed} requests answered", *(f"{count} {what}" for what, count in dropped.items() if count)]
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
@@ -76,22 +90,32 @@ def main(argv: list[str] | None = None) -> int:
         arguments.epoch,
         arguments.num_execution_threads or len(os.sched_getaffinity(0)),
     )
-    commands = CommandServer(context, arguments.control_endpoint, arguments.epoch, version, data_loop)
+    # A queue, since a signal handler may put something into it whatever the main thread holds just then.
+    ends: queue.SimpleQueue[str] = queue.SimpleQueue()
+    commands = CommandServer(
+        context, arguments.control_endpoint, arguments.epoch, version, data_loop, lambda: ends.put("the gateway's word")
+    )
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        data_loop.stop()
+        ends.put("SIGTERM")
 
     signal.signal(signal.SIGTERM, stop)
     # A terminal's Ctrl-C is for the gateway, which then stops its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    data_loop.start()
     commands.start()
     logger.info(
         "%s is up: TensorFlow %s, %d execution threads", arguments.name, version, data_loop.num_execution_threads
     )
-    data_loop.run()
+    why = ends.get()
+    data_loop.drain()
+    data_loop.stop()
     commands.stop()
-    for servable in data_loop.servables.take_all():
-        servable.session.close()
+    for handle in data_loop.handles:
+        session = data_loop.withdraw(handle)
+        if session is not None:
+            session.close()
+    logger.info("%s ends by %s: %s", arguments.name, why, told(data_loop))
     context.term()
     return 0
 

@@ -16,7 +16,7 @@ import time
 
 from predict_rate import MAKE_MODELS, softmax_request
 
-from tensorgate._native.execution_pool import predict_once
+from tensorgate._native.predict import predict_once
 from tensorgate._native.tf_c_api import load_library
 from tensorgate.workers.saved_model import open_saved_model
 

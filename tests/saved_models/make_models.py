@@ -4,7 +4,8 @@
 
 Made: half_plus_two (versions 1 and 2, y = x/2 + version), echo (one signature a dtype), pair (two inputs, two outputs,
 one of the inputs with a default in signature "with_default"), slow (runs as long as it is told), counter (state),
-softmax (784 inputs, 10 scores), corrupt (its graph cut short), empty (a version folder without a model).
+softmax (784 inputs, 10 scores), product (no loop, and yet it runs as long as its input says), corrupt (its graph cut
+short), empty (a version folder without a model).
 """
 
 import os
@@ -83,6 +84,13 @@ def slow() -> dict[str, Any]:
     return {"serving_default": signature({"rounds": rounds}, {"y": tf.reduce_sum(result, name="y")})}
 
 
+def product() -> dict[str, Any]:
+    """Multiplies two matrices of the size it is told: microseconds or seconds, as only the values of the input say."""
+    size = v1.placeholder(tf.int32, [], name="size")
+    matrix = tf.fill([size, size], 1.0 / tf.cast(size, tf.float32))
+    return {"serving_default": signature({"size": size}, {"y": tf.reduce_sum(tf.matmul(matrix, matrix), name="y")})}
+
+
 def counter() -> dict[str, Any]:
     """Keeps what it is fed, so that an output, an input and a variable may share memory."""
     text = v1.placeholder(tf.string, [], name="text")
@@ -106,7 +114,7 @@ def softmax() -> dict[str, Any]:
 def main(out: pathlib.Path) -> None:
     for version in (1, 2):
         save(out / "half_plus_two" / str(version), half_plus(version))
-    for build in (echo, pair, slow, counter, softmax):
+    for build in (echo, pair, slow, product, counter, softmax):
         save(out / build.__name__ / "1", build)
     save(out / "corrupt" / "1", half_plus(1))
     graph = out / "corrupt" / "1" / "saved_model.pb"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tensorgate._native.execution_pool import predict_once
+from tensorgate._native.predict import predict_once
 from tensorgate._native.session import Session
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tensorgate._native.execution_pool import predict_once
+from tensorgate._native.predict import predict_once
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef

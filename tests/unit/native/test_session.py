@@ -1,12 +1,14 @@
 """A session's life: it cannot be taken from under its runs, nor used before it is there or after it is gone."""
 
 import pathlib
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tensorgate._native.execution_pool import ExecutionPool, predict_once
+from tensorgate._native.predict import predict_once
 from tensorgate._native.session import Session
+from tensorgate.protos.status_codes import Code
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -14,7 +16,6 @@ from tensorgate.workers.saved_model import open_saved_model
 
 pytestmark = pytest.mark.usefixtures("libtensorflow")
 
-PREDICT = 1
 ONE_ROUND = PredictRequest(inputs={"rounds": TensorProto(dtype=types_pb2.DT_INT32, int_val=[1])}).SerializeToString()
 
 
@@ -30,37 +31,31 @@ def session(path: str) -> Iterator[Session]:
     opened.close()
 
 
-def test_a_session_is_not_closed_while_requests_run_on_it(session: Session) -> None:
-    pool = ExecutionPool(1)
-    for request_id in range(5):
-        pool.submit(session, request_id, PREDICT, ONE_ROUND, -1)
-    with pytest.raises(RuntimeError, match="5 requests still run on the session"):
-        session.close()
-    pool.stop()
-    assert [code for _, code, *_ in pool.drain()] == [0] * 5
-    session.close()
-
-
-def test_a_pool_that_is_stopped_and_never_drained_lets_its_sessions_close(session: Session) -> None:
-    pool = ExecutionPool(1)
-    pool.submit(session, 1, PREDICT, ONE_ROUND, -1)
-    pool.stop()
-    session.close()
-    assert len(pool.drain()) == 1
-
-
 def test_nothing_runs_on_a_closed_session(session: Session) -> None:
     session.close()
     session.close()
     with pytest.raises(RuntimeError, match="closed"):
         predict_once(session, ONE_ROUND)
-    pool = ExecutionPool(1)
-    payload = bytearray(ONE_ROUND)
-    with pytest.raises(RuntimeError, match="closed"):
-        pool.submit(session, 1, PREDICT, payload, -1)
-    assert pool.in_flight == 0
-    payload.extend(b"given back")
-    pool.stop()
+
+
+def test_a_session_is_not_closed_while_a_request_runs_on_it(session: Session) -> None:
+    request = PredictRequest(inputs={"rounds": TensorProto(dtype=types_pb2.DT_INT32, int_val=[10**9])})
+    codes: list[int] = []
+    run = threading.Thread(
+        target=lambda: codes.append(predict_once(session, request.SerializeToString(), 1_000_000)[0])
+    )
+    run.start()
+    refused = False
+    while not codes:
+        try:
+            predict_once(session, ONE_ROUND)
+            session.close()
+            break
+        except RuntimeError as error:
+            refused = "is in use" in str(error)
+    run.join()
+    assert refused
+    assert codes == [Code.DEADLINE_EXCEEDED]
 
 
 def test_a_session_that_was_never_loaded_is_no_session() -> None:

@@ -1,0 +1,80 @@
+from typing import Any
+
+import zmq
+from typing_extensions import Self, disjoint_base
+
+from tensorgate._native.session import Session
+
+@disjoint_base
+class DataLoop:
+    """The worker's data plane: binds its endpoints on construction and serves them, on native threads, from start on.
+
+    Methods are for any thread; those that block release the GIL. Counters may be read at any time and be a moment old.
+
+    Raises OSError when an endpoint cannot be bound or there are no threads or descriptors, ValueError for
+    num_execution_threads < 1. A ``send_high_water_mark`` of 0 leaves replies that the gateway does not read yet to
+    ZeroMQ, however many they are; beyond any other the loop keeps them itself.
+    """
+
+    num_execution_threads: int
+    """Requests that one servable runs at a time."""
+
+    def __new__(
+        cls,
+        context: zmq.Context[Any],
+        data_endpoint: str,
+        cancel_endpoint: str,
+        epoch: int,
+        num_execution_threads: int,
+        send_high_water_mark: int = 0,
+    ) -> Self: ...
+    def start(self) -> None:
+        """Starts the threads. Once: RuntimeError after that."""
+
+    def drain(self) -> None:
+        """Refuses new requests (UNAVAILABLE); blocks until those in flight have run and ZeroMQ has their replies."""
+
+    def stop(self) -> None:
+        """Ends the threads and closes the sockets; requests that have not begun to run are answered CANCELLED.
+
+        Blocks until those that have begun are done; a gateway that does not take their replies is given a second.
+        Servables stay registered. Idempotent; also the end of an object that nobody stopped.
+        """
+
+    def register_servable(self, handle: int, session: Session) -> None:
+        """Requests with that handle run on ``session``, which is kept open. Raises ValueError for a handle in use."""
+
+    def withdraw(self, handle: int) -> Session | None:
+        """Makes the handle unknown; blocks until its last request has run. Its session, or None: no such handle."""
+
+    @property
+    def handles(self) -> list[int]:
+        """Of the servables that are registered."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests taken in and not answered."""
+
+    @property
+    def completed(self) -> int:
+        """Requests answered, with whatever code."""
+
+    @property
+    def malformed(self) -> int:
+        """Messages dropped since they were no request, or no cancel."""
+
+    @property
+    def foreign(self) -> int:
+        """Requests and cancels dropped since they were for another incarnation of the worker."""
+
+    @property
+    def duplicates(self) -> int:
+        """Requests dropped since one with their id was in flight."""
+
+    @property
+    def surprises(self) -> int:
+        """Requests that were expected to take microseconds and took so long that another thread took the loop over."""
+
+    @property
+    def unsent(self) -> int:
+        """Replies dropped since their gateway had gone."""
