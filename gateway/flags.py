@@ -246,6 +246,13 @@ UPSTREAM_FLAGS = (
 )
 
 OWN_FLAGS = (
+    Flag(
+        "grpc_edge",
+        _STRING,
+        "native",
+        "Who serves gRPC: native (needs libnghttp2; without it grpcio takes over, with a warning) or grpcio.",
+    ),
+    Flag("grpc_edge_threads", _INT32, 1, "Native threads that serve gRPC and dispatch requests."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),

@@ -9,6 +9,7 @@ Source: tensorflow_serving/model_servers/server.cc (the checks, their order and 
 import math
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
@@ -17,6 +18,7 @@ from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+GRPC_EDGES = ("native", "grpcio")
 
 # How a worker is started unless --worker_command says otherwise.
 BUILT_IN_WORKER_COMMAND = (sys.executable, "-m", "tensorgate.workers.main")
@@ -34,6 +36,10 @@ class ServerOptions:
     grpc_socket_path: str
     """Empty: no UNIX socket."""
     grpc_channel_arguments: tuple[tuple[str, int | str], ...]
+    grpc_edge: str
+    """One of ``GRPC_EDGES``."""
+    grpc_edge_threads: int
+    """At least 1."""
 
     rest_api_port: int
     """As given; whether REST is served is ``serves_rest``."""
@@ -100,6 +106,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
+        grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
+        grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         rest_api_port=_port(parsed, "rest_api_port"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
         rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
@@ -113,7 +121,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
-        log_level=_log_level(parsed.get_string("log_level")),
+        log_level=_one_of(parsed, "log_level", LOG_LEVELS),
         run_dir=parsed.get_string("run_dir"),
     )
 
@@ -216,9 +224,10 @@ def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
     return value
 
 
-def _log_level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise _invalid(f"--log_level must be one of {', '.join(LOG_LEVELS)}; got {text!r}")
+def _one_of(parsed: ParsedFlags, name: str, choices: Sequence[str]) -> str:
+    text = parsed.get_string(name)
+    if text.lower() not in choices:
+        raise _invalid(f"--{name} must be one of {', '.join(choices)}; got {text!r}")
     return text.lower()
 
 

@@ -28,9 +28,11 @@ from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_loader import LoadOptions
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.server import RestOptions, RestServer
-from tensorgate.gateway.rpc.grpcio_edge import GrpcioEdge, GrpcOptions
+from tensorgate.gateway.rpc.edge import make_grpc_edge
+from tensorgate.gateway.rpc.grpc_options import GrpcOptions
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -112,14 +114,17 @@ class ServerCore:
             if options.serves_rest
             else None
         )
-        self._grpc = GrpcioEdge(
+        prediction_service = PredictionService(self._dispatcher)
+        self._grpc = make_grpc_edge(
+            options.grpc_edge,
             GrpcOptions(
                 port=options.grpc_port or None,
                 socket_path=options.grpc_socket_path,
                 channel_arguments=options.grpc_channel_arguments,
             ),
-            PredictionService(self._dispatcher),
-            ModelService(self._monitor),
+            self._data_plane,
+            prediction_service,
+            make_handlers(prediction_service, ModelService(self._monitor)),
             clock,
         )
 

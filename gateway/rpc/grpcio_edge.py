@@ -8,8 +8,7 @@ Source: the services of tensorflow_serving/apis; server options of tensorflow_se
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -17,49 +16,26 @@ import grpc.aio
 
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.call import NO_METADATA, Method, RequestMetadata
-from tensorgate.gateway.rpc.model_service import ModelService
+from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.incoming_call import Handler, Metadata
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
 from tensorgate.gateway.rpc.status_codes import GRPC_STATUS_CODES, truncated_message
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.grpc")
 
-INT32_MAX = 2**31 - 1
-
-Handler = Callable[[bytes, Any], Awaitable[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcOptions:
-    """Where and how the edge listens.
-
-    ``port`` None: no TCP; 0: a free one, see GrpcioEdge.port. ``socket_path``: a further listener on a unix socket, or
-    empty. ``channel_arguments`` come last and win, e.g. ``("grpc.max_connection_age_ms", 2000)``.
-    """
-
-    port: int | None = 8500
-    host: str = "0.0.0.0"  # noqa: S104 - as upstream
-    socket_path: str = ""
-    channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    max_receive_message_bytes: int = INT32_MAX
-
 
 class GrpcioEdge:
-    """Listens from ``start`` to ``stop``. ``extra_handlers`` (grpc.GenericRpcHandler) serve further services."""
+    """Listens from ``start`` to ``stop``. ``handlers``: path to what serves the methods that no worker runs."""
 
     def __init__(
-        self,
-        options: GrpcOptions,
-        prediction_service: PredictionService,
-        model_service: ModelService,
-        clock: Clock,
-        extra_handlers: Sequence[Any] = (),
+        self, options: GrpcOptions, prediction_service: PredictionService, handlers: Mapping[str, Handler], clock: Clock
     ) -> None:
         self._options = options
         self._prediction_service = prediction_service
-        self._model_service = model_service
+        self._handlers = handlers
         self._clock = clock
-        self._extra_handlers = tuple(extra_handlers)
         self._server: Any = None
         self._port: int | None = None
 
@@ -71,23 +47,13 @@ class GrpcioEdge:
     async def start(self) -> None:
         """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
         server = grpc.aio.server(options=self._channel_arguments())
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    "tensorflow.serving.PredictionService",
-                    {
-                        "Predict": grpc.unary_unary_rpc_method_handler(self._prediction_handler(Method.PREDICT)),
-                        "GetModelMetadata": grpc.unary_unary_rpc_method_handler(self._get_model_metadata),
-                    },
-                ),
-                grpc.method_handlers_generic_handler(
-                    "tensorflow.serving.ModelService",
-                    {"GetModelStatus": grpc.unary_unary_rpc_method_handler(self._get_model_status)},
-                ),
-                *self._extra_handlers,
-                _UnknownMethods(),
-            )
-        )
+        methods = {
+            path: grpc.unary_unary_rpc_method_handler(self._prediction_handler(method))
+            for path, (method, _) in DATA_PLANE_METHODS.items()
+        }
+        for path, handler in self._handlers.items():
+            methods[path] = grpc.stream_stream_rpc_method_handler(self._streaming_handler(path, handler))
+        server.add_generic_rpc_handlers((_Methods(methods),))
         options = self._options
         if options.port is not None:
             self._port = _bind(server, f"{options.host}:{options.port}")
@@ -122,7 +88,7 @@ class GrpcioEdge:
         merged.update(self._options.channel_arguments)
         return list(merged.items())
 
-    def _prediction_handler(self, method: Method) -> Handler:
+    def _prediction_handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         run = self._prediction_service.run
         clock = self._clock
 
@@ -136,28 +102,50 @@ class GrpcioEdge:
 
         return handle
 
-    async def _get_model_metadata(self, request: bytes, context: Any) -> bytes:
-        try:
-            return self._prediction_service.get_model_metadata(request)
-        except ServingError as error:
-            await _abort(context, error)
+    def _streaming_handler(self, path: str, handler: Handler) -> Callable[[Any, Any], Awaitable[None]]:
+        clock = self._clock
 
-    async def _get_model_status(self, request: bytes, context: Any) -> bytes:
-        try:
-            return self._model_service.get_model_status(request)
-        except ServingError as error:
-            await _abort(context, error)
+        async def handle(requests: Any, context: Any) -> None:
+            try:
+                await handler(_Call(path, requests, context, clock))
+            except ServingError as error:
+                await _abort(context, error)
+
+        return handle
 
 
-class _UnknownMethods:
-    """A grpc.GenericRpcHandler for whatever nobody else serves: UNIMPLEMENTED without a text, as upstream."""
+class _Call:
+    """An IncomingCall on grpcio's streams."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str, requests: Any, context: Any, clock: Clock) -> None:
+        self.path = path
+        self.metadata: Metadata = [(key, value) for key, value in context.invocation_metadata()]
+        remaining_s = context.time_remaining()
+        self.deadline_s = None if remaining_s is None else clock.monotonic_s() + remaining_s
+        self._requests = aiter(requests)
+        self._context = context
+
+    async def read(self) -> bytes | None:
+        """IncomingCall.read."""
+        message: bytes | None = await anext(self._requests, None)
+        return message
+
+    async def write(self, message: bytes) -> None:
+        """IncomingCall.write."""
+        await self._context.write(message)
+
+
+class _Methods:
+    """A grpc.GenericRpcHandler by path; what nobody serves is UNIMPLEMENTED without a text, as upstream."""
+
+    def __init__(self, methods: Mapping[str, Any]) -> None:
+        self._methods = methods
         # A streaming handler is called before any message has come, and so fits calls of every kind.
-        self._handler = grpc.stream_stream_rpc_method_handler(_refuse_unknown_method)
+        self._unknown = grpc.stream_stream_rpc_method_handler(_refuse_unknown_method)
 
-    def service(self, _call_details: Any) -> Any:
-        return self._handler
+    def service(self, call_details: Any) -> Any:
+        """grpc.GenericRpcHandler.service."""
+        return self._methods.get(call_details.method, self._unknown)
 
 
 async def _refuse_unknown_method(_requests: Any, context: Any) -> None:

@@ -46,6 +46,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         worker_heartbeat_timeout_s=30.0,
         drain_timeout_s=30.0,
         log_level="info",
+        grpc_edge="native",
+        grpc_edge_threads=1,
         run_dir="",
     )
 
@@ -77,6 +79,8 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--drain_timeout_s=0", "drain_timeout_s", 0.0),
         ("--worker_heartbeat_timeout_s=2.5", "worker_heartbeat_timeout_s", 2.5),
         ("--log_level=DEBUG", "log_level", "debug"),
+        ("--grpc_edge=grpcio", "grpc_edge", "grpcio"),
+        ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
         ("--run_dir=/run/x", "run_dir", "/run/x"),
     ],
 )
@@ -135,6 +139,8 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--drain_timeout_s=inf",
         "--worker_heartbeat_timeout_s=0",
         "--log_level=loud",
+        "--grpc_edge=carrier_pigeon",
+        "--grpc_edge_threads=-1",
         "--worker_command='open",
         "--grpc_channel_arguments=a=1,b",
         "--tensorflow_intra_op_parallelism=2147483648",

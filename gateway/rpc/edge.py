@@ -1,0 +1,58 @@
+"""Which gRPC edge serves: the native one, or grpcio's where that cannot be.
+
+On the composition root's side of the edges.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+from tensorgate._native import nghttp2_api
+from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.core.clock import Clock
+from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.grpcio_edge import GrpcioEdge
+from tensorgate.gateway.rpc.incoming_call import Handler
+from tensorgate.gateway.rpc.native_edge import NativeEdge
+from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
+
+logger = logging.getLogger("tensorgate.grpc")
+
+
+class GrpcEdge(Protocol):
+    """Listens from ``start`` to ``stop``."""
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port it listens on; None before ``start``, or without TCP."""
+        ...
+
+    async def start(self) -> None:
+        """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds."""
+        ...
+
+
+def make_grpc_edge(
+    wanted: str,
+    options: GrpcOptions,
+    data_plane: DataPlane,
+    prediction_service: PredictionService,
+    handlers: Mapping[str, Handler],
+    clock: Clock,
+) -> GrpcEdge:
+    """``wanted`` is ``native`` or ``grpcio``; without libnghttp2 it is grpcio's in any case, and the log says so."""
+    if wanted == "native":
+        try:
+            nghttp2_api.load_library()
+        except nghttp2_api.LibraryError as error:
+            logger.warning(
+                "gRPC is served by grpcio, several times slower: %s. Install libnghttp2 (Debian: libnghttp2-14).", error
+            )
+        else:
+            return NativeEdge(options, data_plane, DATA_PLANE_METHODS, handlers)
+    return GrpcioEdge(options, prediction_service, handlers, clock)

@@ -1,0 +1,26 @@
+"""Which gRPC methods there are, and who serves them: the data plane, or a handler in Python.
+
+Read by both edges, so that they serve the same.
+
+Source: the services of tensorflow_serving/apis.
+"""
+
+from collections.abc import Mapping
+
+from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.rpc.incoming_call import Handler, unary
+from tensorgate.gateway.rpc.model_service import ModelService
+from tensorgate.gateway.rpc.prediction_service import PredictionService
+
+# Path to what the worker is asked to do, and whether the model_spec stands inside the request's tasks.
+DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
+    "/tensorflow.serving.PredictionService/Predict": (Method.PREDICT, False),
+}
+
+
+def make_handlers(prediction_service: PredictionService, model_service: ModelService) -> dict[str, Handler]:
+    """Path to handler, for everything else."""
+    return {
+        "/tensorflow.serving.PredictionService/GetModelMetadata": unary(prediction_service.get_model_metadata),
+        "/tensorflow.serving.ModelService/GetModelStatus": unary(model_service.get_model_status),
+    }
