@@ -33,7 +33,7 @@ class GrpcEdge(Protocol):
         ...
 
     async def stop(self, grace_s: float) -> None:
-        """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds."""
+        """Stops accepting at once; returns when what is in flight has ended, cancelled after ``grace_s`` seconds."""
         ...
 
 

@@ -16,7 +16,7 @@ import time
 
 import grpc
 import servers
-from predict_rate import MAKE_MODELS, METHOD, softmax_request
+from softmax import METHOD, make_softmax_model, softmax_request
 
 
 def first_answer_s(port: int, request: bytes, deadline_s: float) -> None:
@@ -38,8 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     starts, gateways, workers = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, str(MAKE_MODELS), folder], check=True, stderr=subprocess.DEVNULL)
-        base_path = pathlib.Path(folder) / "softmax"
+        base_path = make_softmax_model(pathlib.Path(folder))
         for _ in range(arguments.runs):
             port = servers.free_port()
             command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", "--log_level=error"]

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 HERE = pathlib.Path(__file__).parent
 
@@ -31,17 +32,46 @@ def echo_server() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def nghttpd(folder: pathlib.Path) -> Iterator[int]:
+    """nghttp2's own server, one thread, echoing what is posted; its port."""
+    port = free_port()
+    command = ["nghttpd", "--no-tls", "-n", "1", "-d", str(folder), str(port), "--echo-upload"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.02)
+            yield port
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
 def model_server(
-    model_name: str, base_path: pathlib.Path, *flags: str
+    base_paths: Mapping[str, pathlib.Path], *flags: str
 ) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
-    """Our server with one model, ready; its gRPC port, its REST port, its process."""
+    """Our server with these models, ready; its gRPC port, its REST port, its process."""
     port, rest_port = free_port(), free_port()
-    command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
-    command += [f"--model_name={model_name}", f"--model_base_path={base_path}", "--log_level=warning", *flags]
+    with tempfile.NamedTemporaryFile("w", prefix="models-", suffix=".config") as config:
+        for name, path in base_paths.items():
+            entry = f'name: "{name}" base_path: "{path}" model_platform: "tensorflow"'
+            config.write(f"model_config_list {{ config {{ {entry} }} }}\n")
+        config.flush()
+        command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
+        command += [f"--model_config_file={config.name}", "--log_level=warning", *flags]
+        with _running(command, list(base_paths), rest_port) as server:
+            yield port, rest_port, server
+
+
+@contextlib.contextmanager
+def _running(command: list[str], model_names: list[str], rest_port: int) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command) as server:
         try:
-            wait_until_available(model_name, rest_port, server)
-            yield port, rest_port, server
+            for name in model_names:
+                wait_until_available(name, rest_port, server)
+            yield server
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)

@@ -9,12 +9,10 @@ import argparse
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
-from predict_rate import MAKE_MODELS, softmax_request
+from softmax import make_softmax_model, softmax_request
 
 from tensorgate._native.predict import predict_once
 from tensorgate._native.tf_c_api import load_library
@@ -28,8 +26,8 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     print("TensorFlow", load_library())
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, str(MAKE_MODELS), folder], check=True, stderr=subprocess.DEVNULL)
-        session = open_saved_model(str(pathlib.Path(folder) / "softmax" / "1"), 1, ["serve"], b"")
+        base_path = make_softmax_model(pathlib.Path(folder))
+        session = open_saved_model(str(base_path / "1"), 1, ["serve"], b"")
     payload = softmax_request()
     for _ in range(200):
         assert predict_once(session, payload)[0] == 0

@@ -60,6 +60,8 @@ UPSTREAM = [
 ]
 
 OWN = [
+    ("grpc_edge", "string", "native"),
+    ("grpc_edge_threads", "int32", 1),
     ("worker_command", "string", ""),
     ("num_execution_threads", "int32", 0),
     ("drain_timeout_s", "float", 30.0),
