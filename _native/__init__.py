@@ -1,8 +1,8 @@
 """The compiled data plane of both processes: what one request touches, without the GIL.
 
 Shared by both processes: frame_header, proto_scan, event_loop, zmq_api (and the inline proto_wire, byte_writer). The
-worker's part of a request's line: data_loop → execution_pool → predict (tensor_decode, string_tensors → session →
-response_encode) → data_loop.
+worker's part of a request's line, turned by data_loop: loop_requests → loop_runs or execution_pool → predict
+(tensor_decode, string_tensors → session → response_encode) → loop_replies.
 tf_c_api finds and opens libtensorflow. The gateway imports only the shared ones, and no module loads TensorFlow when it
 is imported.
 """

@@ -163,7 +163,8 @@ def test_requests_are_answered_with_their_own_responses(loop: DataLoop, gateway:
     assert {(code, message) for code, message, _ in replies.values()} == {(Code.OK, "")}
     assert PredictResponse.FromString(replies[7][2]).outputs["y"].float_val == [256.0]
     assert PredictResponse.FromString(replies[8][2]).outputs["y"].float_val == [3.0]
-    assert (loop.completed, loop.in_flight, loop.unsent, loop.malformed) == (100, 0, 0, 0)
+    wait_until(lambda: loop.completed == 100)
+    assert (loop.in_flight, loop.unsent, loop.malformed) == (0, 0, 0)
 
 
 def test_a_large_response_arrives_whole(gateway: Gateway) -> None:
@@ -337,22 +338,31 @@ def test_a_slow_model_with_requests_in_line_does_not_delay_another_one(loop: Dat
 def test_a_run_that_surprises_the_loops_own_thread_delays_nobody_else(
     loop: DataLoop, gateway: Gateway, sessions: dict[int, Session]
 ) -> None:
-    for round_number in range(3):
-        # Small ones until they run on the loop's thread, which is not for a while after a surprise.
-        for request_id in range(200):
+    for _ in range(20):
+        # Small ones until they run on the loop's thread; on a busy machine that takes more than one attempt.
+        for request_id in range(100):
             gateway.send(request_id, PRODUCT, size(2))
-        gateway.replies(200)
-        gateway.send(1000, PRODUCT, size(4000 if round_number == 0 else 1000))
+            gateway.replies(1)
+        gateway.send(1000, PRODUCT, size(3000))
         for request_id in range(10):
             gateway.send(request_id, FAST, four())
             assert gateway.replies(1)[request_id][0] == Code.OK
-        if round_number == 0:
-            assert loop.in_flight == 1, "the long one was done before the others"
-            gateway.cancel(1000)  # comes too late
-            loop.register_servable(50, sessions[FAST])
-            assert loop.withdraw(50) is sessions[FAST]
+        if loop.surprises:
+            break
         assert gateway.replies(1)[1000][0] == Code.OK
-    assert loop.surprises == 1, "0: it never ran on the loop's thread; more: the servable did so again too soon"
+    assert loop.surprises == 1
+    assert loop.in_flight == 1, "the long one was done before the others"
+    gateway.cancel(1000)  # comes too late
+    loop.register_servable(50, sessions[FAST])
+    assert loop.withdraw(50) is sessions[FAST]
+    assert gateway.replies(1)[1000][0] == Code.OK
+    # For a while the servable's runs go to the pool.
+    for request_id in range(100):
+        gateway.send(request_id, PRODUCT, size(2))
+    gateway.replies(100)
+    gateway.send(1000, PRODUCT, size(1000))
+    assert gateway.replies(1)[1000][0] == Code.OK
+    assert loop.surprises == 1
 
 
 def test_a_reply_for_a_gateway_that_has_gone_is_dropped_and_counted(
@@ -362,8 +372,8 @@ def test_a_reply_for_a_gateway_that_has_gone_is_dropped_and_counted(
     gone.send(1, SLOW, rounds(1000))
     wait_until(lambda: loop.in_flight == 1)
     gone.close()
-    wait_until(lambda: loop.in_flight == 0)
-    assert (loop.unsent, loop.completed) == (1, 0)
+    wait_until(lambda: loop.unsent == 1)
+    assert (loop.in_flight, loop.completed) == (0, 0)
     gateway.send(1, FAST, four())
     assert gateway.replies(1)[1][0] == Code.OK
 

@@ -1,4 +1,4 @@
-"""The worker's data loop: what its thread owns."""
+"""What the worker's data loop consists of; shared by the loop_ modules. Its thread's, but for what says otherwise."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -9,6 +9,10 @@ from tensorgate._native.id_table cimport IdNode, IdTable
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.session cimport SessionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
+
+cdef enum:
+    # Until a reply that ZeroMQ did not take, or memory that was not there, is tried again.
+    RETRY_AFTER_US = 1000
 
 
 cdef struct Servable:
@@ -94,3 +98,24 @@ cdef struct LoopState:
     pthread_mutex_t errand_mutex  # guards the errands' is_done
     pthread_cond_t errand_done
     LoopCounters counters
+
+
+cdef inline void push_run(RunList* runs, Run* run) noexcept nogil:
+    run.job.next = NULL
+    if runs.first is NULL:
+        runs.first = &run.job
+    else:
+        runs.last.next = &run.job
+    runs.last = &run.job
+
+
+cdef inline Run* pop_run(RunList* runs) noexcept nogil:
+    cdef Job* job = runs.first
+    if job is not NULL:
+        runs.first = job.next
+    return <Run*>job
+
+
+cdef inline Run* run_of(IdNode* node) noexcept nogil:
+    cdef Run* run = NULL
+    return <Run*>(<char*>node - (<char*>&run.node - <char*>run))

@@ -1,0 +1,132 @@
+"""The data loop's intake: frames become runs and cancels; what is neither is dropped and counted.
+
+First stage of a request's line in the worker. The loop's thread owns it.
+
+ZeroMQ's descriptors are edge-triggered, and sending may swallow the edge that receiving waits for: a socket is read
+until it says EAGAIN, and again after everything that was sent.
+
+Source: zmq_msg_recv(3), zmq_getsockopt(3) on ZMQ_FD.
+"""
+
+from libc.errno cimport EINTR
+from libc.stdint cimport uint64_t, uint8_t
+
+from tensorgate._native.event_loop cimport monotonic_now_us
+from tensorgate._native.execution_pool cimport pool_submit, runs_at_once
+from tensorgate._native.frame_header cimport RequestHeader, read_cancel_header, read_request_header
+from tensorgate._native.id_table cimport IdNode, id_add, id_find
+from tensorgate._native.loop_replies cimport reply, run_new, set_error
+from tensorgate._native.loop_runs cimport on_run_done, run_at_once
+from tensorgate._native.loop_state cimport LoopState, Run, Servable, run_of
+from tensorgate._native.posix cimport atomic_store
+from tensorgate._native.session cimport deadline_after
+from tensorgate._native.status_codes cimport UNAVAILABLE
+from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, zmq, zmq_msg_t
+
+
+cdef enum:
+    # Requests taken from the socket before the rest of the loop gets its turn.
+    MAX_REQUESTS_PER_TURN = 64
+    MAX_CANCELS_PER_TURN = 1024
+
+
+cdef int _receive(LoopState* state, Run* run) noexcept nogil:
+    """Reads [peer][header][payload] into run and state.header: the number of frames, or 0 when there is no message.
+
+    All frames of a message are there when the first is. Frames from the fourth on are read and forgotten.
+    """
+    cdef zmq_msg_t* message = &run.peer
+    cdef int num_frames = 0
+    while True:
+        if zmq.msg_recv(message, state.data, ZMQ_DONTWAIT) < 0:
+            if zmq.last_error() == EINTR:
+                continue
+            return num_frames
+        num_frames += 1
+        if not zmq.msg_more(message):
+            return num_frames
+        message = &state.header if num_frames == 1 else &run.payload
+
+
+cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
+    """False: another thread has taken the loop over."""
+    run.node.id = header.request_id
+    run.servable = <Servable*>id_find(&state.servables, header.servable_handle)
+    if run.servable is NULL or state.is_draining:
+        if run.servable is NULL:
+            set_error(run, UNAVAILABLE, "the model version is no longer loaded here")
+        else:
+            set_error(run, UNAVAILABLE, "the worker is stopping")
+        reply(state, run)
+        return True
+    run.job.line = &run.servable.line
+    run.job.state = run.servable.state
+    run.job.method = header.method
+    run.job.payload = <const uint8_t*>zmq.msg_data(&run.payload)
+    run.job.size = zmq.msg_size(&run.payload)
+    run.job.enqueued_us = monotonic_now_us()
+    run.job.deadline_us = deadline_after(run.job.enqueued_us, header.remaining_deadline_us)
+    run.job.on_done = on_run_done
+    run.job.owner = state
+    run.servable.num_runs += 1
+    id_add(&state.runs, &run.node)
+    if run.servable.not_at_once_until_us <= run.job.enqueued_us and runs_at_once(&run.job):
+        return run_at_once(state, run)
+    pool_submit(&state.pool, &run.job)
+    return True
+
+
+cdef bint take_requests(LoopState* state) noexcept nogil:
+    """Until the socket says that it has no more, or others shall have their turn; data_may_have then tells which.
+
+    False: another thread has taken the loop over.
+    """
+    cdef RequestHeader header
+    cdef Run* run
+    cdef int num_frames, _i
+    for _i in range(MAX_REQUESTS_PER_TURN):
+        if state.spare is NULL:
+            state.spare = run_new()
+            if state.spare is NULL:
+                return True  # what cannot be taken in stays in the socket
+        run = state.spare
+        num_frames = _receive(state, run)
+        if num_frames == 0:
+            state.data_may_have = False
+            return True
+        if num_frames != 3 or not read_request_header(
+            <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header), &header,
+        ):
+            state.counters.malformed += 1
+        elif header.epoch != state.epoch:
+            state.counters.foreign += 1
+        elif id_find(&state.runs, header.request_id) is not NULL:
+            state.counters.duplicates += 1
+        else:
+            state.spare = NULL
+            if not _start_run(state, run, &header):
+                return False
+    return True
+
+
+cdef bint take_cancels(LoopState* state) noexcept nogil:
+    """Whether the socket said that it has no more."""
+    cdef uint64_t epoch, request_id
+    cdef IdNode* node
+    cdef Run* run
+    cdef int _i
+    for _i in range(MAX_CANCELS_PER_TURN):
+        if zmq.msg_recv(&state.header, state.cancels, ZMQ_DONTWAIT) < 0:
+            return zmq.last_error() != EINTR
+        if not read_cancel_header(
+            <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header), &epoch, &request_id,
+        ):
+            state.counters.malformed += 1
+        elif epoch != state.epoch:
+            state.counters.foreign += 1
+        else:
+            node = id_find(&state.runs, request_id)
+            if node is not NULL:
+                run = run_of(node)
+                atomic_store(&run.job.cancelled, 1)
+    return False
