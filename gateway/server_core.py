@@ -2,7 +2,7 @@
 
 Here both lines are put together. A request: rpc or rest → dispatch ‖ worker. A version: sources → core → dispatch ‖
 worker. Everything made here belongs to the edge loop's thread, which is the process's main thread; the REST server runs
-a thread of its own.
+a thread of its own, and the data plane native ones.
 
 Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of starting, and its messages).
 """
@@ -12,6 +12,7 @@ import logging
 
 import zmq
 
+from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.aspired_version_policy import AvailabilityPreservingPolicy
 from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager
 from tensorgate.gateway.core.basic_manager import BasicManager
@@ -49,7 +50,7 @@ class ServerCore:
     """One server. ``start`` once, then ``stop``, which also undoes a start that failed half-way."""
 
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
-        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens nothing but a run directory."""
+        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket."""
         loop = asyncio.get_running_loop()
         self._options = options
         self._clock = clock
@@ -57,8 +58,9 @@ class ServerCore:
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._route_table = RouteTable()
-        self._dispatcher = Dispatcher(self._route_table, loop, clock)
+        self._data_plane = DataPlane()
+        self._route_table = RouteTable(self._data_plane)
+        self._dispatcher = Dispatcher(self._route_table, self._data_plane)
         self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
@@ -143,6 +145,7 @@ class ServerCore:
                 self._rest = None
         elif self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API", self._options.grpc_port)
+        self._data_plane.start()
         await self._supervisor.start()
         await self._source.start()
         await self._wait_for_models()

@@ -1,8 +1,7 @@
-"""The dispatcher: gets a pinned request to a worker and its outcome back to the edge.
+"""The dispatcher, for Python's edges and the supervisor: a thin front of the native one.
 
-Second stage of a request's line: edge → model_spec → route → dispatcher → frames ‖ worker. It lives on the edge loop's
-thread; edges on other loops hand over with call_soon_threadsafe and get their outcome back the same way. On the edge
-loop itself a request costs one future, one record and no task.
+Second stage of a request's line: edge → model_spec → route → dispatcher → frames ‖ worker. Queueing, credit, deadlines,
+cancels and what a worker's death means are in _native/dispatcher; here requests get futures, and workers their limits.
 
 A request ends exactly once for its client (reply, error, deadline or cancel) and, apart from that, once for its
 version: the pin ends when nothing can be running it any more, that is with the worker's final reply or the worker's
@@ -10,81 +9,76 @@ death, or at once if no worker ever got it.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable
-from functools import partial
+import contextlib
+import threading
+import weakref
+from dataclasses import dataclass
 
-from tensorgate.gateway.core.clock import Clock
+from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata
-from tensorgate.gateway.dispatch.deadlines import Deadlines, Timers
-from tensorgate.gateway.dispatch.pending_request import (
-    PendingRequest,
-    Stage,
-    fail_future,
-    resolve_future,
-)
-from tensorgate.gateway.dispatch.route_table import Pin, RoutedVersion, RouteTable
-from tensorgate.gateway.dispatch.worker import Replica, ReplyHandler, Worker
-from tensorgate.gateway.dispatch.worker_line import DispatchLimits, WorkerLine
+from tensorgate.gateway.dispatch.completions import Completions, fail_future
+from tensorgate.gateway.dispatch.route_table import Pin, RouteTable
+from tensorgate.gateway.dispatch.worker import Worker
 from tensorgate.protos.status_codes import Code, ServingError
 
-logger = logging.getLogger("tensorgate.dispatcher")
 
-# TensorFlow's own text for a run that outlives its RunOptions.timeout_in_ms.
-DEADLINE_TEXT = "Timed out waiting for notification"
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    """Bounds per worker. Credit = ``credit_per_thread`` × its execution threads + ``extra_credit``, in requests.
+
+    ``max_queued_requests`` and ``max_queued_bytes`` (of payload) bound what waits in the gateway beyond the credit.
+    Native threads share all of them out equally, each getting at least one request.
+    """
+
+    credit_per_thread: int = 4
+    extra_credit: int = 4
+    max_queued_requests: int = 10_000
+    max_queued_bytes: int = 1 << 30
 
 
+@dataclass(frozen=True, slots=True)
 class DispatchCounters:
-    """Totals since start; written on the edge loop only, read from anywhere (a value may be a moment old)."""
+    """Totals since start, of all native threads; each may be a moment old."""
 
-    __slots__ = (
-        "cancelled",
-        "deadline_exceeded",
-        "failed",
-        "late_replies",
-        "refused",
-        "rerouted",
-        "submitted",
-        "succeeded",
-        "unknown_replies",
-        "worker_deaths",
-    )
+    submitted: int
+    succeeded: int
+    failed: int
+    """Errors from the worker, or for want of one."""
+    cancelled: int
+    deadline_exceeded: int
+    refused: int
+    """The queue was full."""
+    rerouted: int
+    """Moved from a dead worker's queue to another worker."""
+    late_replies: int
+    """The client had its outcome already: cancel or deadline."""
+    unknown_replies: int
+    """No such request."""
+    foreign_replies: int
+    """Of another epoch, or no reply at all."""
+    worker_deaths: int
 
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.succeeded = 0
-        self.failed = 0  # errors from the worker, or for want of one
-        self.cancelled = 0
-        self.deadline_exceeded = 0
-        self.refused = 0  # the queue was full
-        self.rerouted = 0  # moved from a dead worker's queue to another worker
-        self.late_replies = 0  # the client had its outcome already: cancel or deadline
-        self.unknown_replies = 0  # no such request
-        self.worker_deaths = 0
+
+class _ClosedCall:
+    """The Cancellable of a request that has failed before it began."""
+
+    def cancel(self) -> None:
+        """Call.cancel."""
 
 
 class Dispatcher:
-    """Resolves, submits, and owns everything outstanding. See the contract of each method for its thread."""
+    """Resolves, submits, and knows the live workers. See the contract of each method for its thread."""
 
-    def __init__(
-        self,
-        route_table: RouteTable,
-        loop: asyncio.AbstractEventLoop,
-        clock: Clock,
-        limits: DispatchLimits | None = None,
-        timers: Timers | None = None,
-    ) -> None:
-        """``loop`` is the edge loop; ``clock`` must count as time.monotonic() does; ``timers`` defaults to ``loop``."""
+    def __init__(self, route_table: RouteTable, data_plane: DataPlane, limits: DispatchLimits | None = None) -> None:
+        """``data_plane`` is the one that ``route_table`` publishes to; ``close`` closes it."""
         self._route_table = route_table
-        self._loop = loop
-        self._clock = clock
+        self._data_plane = data_plane
         self._limits = limits if limits is not None else DispatchLimits()
-        self._deadlines = Deadlines(timers if timers is not None else loop, clock, self._expire)
-        self._lines: dict[Worker, WorkerLine] = {}
-        self._last_request_id = 0
-        self._closed = False
-        self.counters = DispatchCounters()
+        self._lock = threading.Lock()  # guards _completions
+        self._completions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Completions] = (
+            weakref.WeakKeyDictionary()
+        )
 
     # --- for edges ----------------------------------------------------------------------------------------------------
 
@@ -107,276 +101,74 @@ class Dispatcher:
         the worker does. Every failure is raised by awaiting the call, never here.
         """
         loop = asyncio.get_running_loop()
-        request = PendingRequest(pin.take(), method, payload, metadata, deadline_s, loop, self)
-        if loop is self._loop:
-            self._accept(request)
-        else:
-            try:
-                self._loop.call_soon_threadsafe(self._accept, request)
-            except RuntimeError:  # the edge loop has closed
-                request.version.unpin()
-                fail_future(request.future, _shutting_down())
-        return Call(request.future, request)
+        version = pin.take()
+        future: asyncio.Future[Reply] = loop.create_future()
+        try:
+            return self._completions_of(loop).submit(future, version, method, payload, metadata, deadline_s)
+        except RuntimeError:  # closed
+            version.unpin()
+            fail_future(future, ServingError(Code.UNAVAILABLE, "The server is shutting down."))
+        except (MemoryError, OSError) as error:
+            version.unpin()
+            fail_future(future, ServingError(Code.RESOURCE_EXHAUSTED, f"The gateway cannot take the request: {error}"))
+        except BaseException:
+            version.unpin()
+            raise
+        return Call(future, _ClosedCall())
 
-    def abandon(self, request: PendingRequest) -> None:
-        """Abandoner: a client has cancelled; from any thread."""
-        if request.loop is self._loop:
-            self._drop(request)
-            return
-        # Arrives after the hand-over of the request itself, since one thread's calls keep their order. A closed edge
-        # loop has failed all requests already.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._drop, request)
+    def _completions_of(self, loop: asyncio.AbstractEventLoop) -> Completions:
+        with self._lock:
+            found = self._completions.get(loop)
+            if found is None:
+                if self._data_plane.is_closed:
+                    raise RuntimeError("the data plane is closed")
+                found = self._completions[loop] = Completions(self._data_plane, loop)
+            return found
 
-    # --- for the supervisor; on the edge loop -------------------------------------------------------------------------
+    # --- for the supervisor -------------------------------------------------------------------------------------------
 
     def add_worker(self, worker: Worker) -> None:
-        """A worker is up: requests for the versions that it hosts may go to it."""
-        line = WorkerLine(worker, self._limits)
-        self._lines[worker] = line
-        worker.set_reply_handler(self._reply_handler(line))
+        """A worker is up: requests for the versions that it hosts may go to it. Raises OSError without descriptors."""
+        limits, num_threads = self._limits, self._data_plane.num_threads
+        credit = limits.credit_per_thread * worker.num_execution_threads + limits.extra_credit
+        self._data_plane.add_line(
+            worker.number,
+            worker.epoch,
+            worker.name,
+            worker.endpoints.data,
+            worker.endpoints.cancel,
+            -(-credit // num_threads),
+            max(1, limits.max_queued_requests // num_threads),
+            limits.max_queued_bytes // num_threads,
+        )
 
     def remove_worker(self, worker: Worker, cause: ServingError) -> None:
         """A worker has died: what it was handed fails with UNAVAILABLE, what waited for it moves to another or fails.
 
         Does nothing for a worker that is not known. ``cause.message`` says what happened to it, and goes to clients.
         """
-        line = self._lines.pop(worker, None)
-        if line is None:
-            return
-        self.counters.worker_deaths += 1
-        handed = list(line.handed.values())
-        line.handed.clear()
-        lost = ServingError(
-            Code.UNAVAILABLE,
-            f"The request was lost: {cause.message}. It may have run in part; it can be retried.",
-        )
-        for request in handed:
-            request.stage = Stage.ENDED
-            request.line = None
-            request.version.unpin()
-            self._fail(request, lost)
-        while line.queue:
-            request = line.queue.pop()
-            request.stage = Stage.NEW
-            request.line = None
-            if self._route(request):
-                self.counters.rerouted += 1
+        self._data_plane.remove_line(worker.number, cause.message)
 
     def worker_load(self, worker: Worker) -> tuple[int, int]:
         """(requests handed over, requests waiting) of a live worker; (0, 0) for any other."""
-        line = self._lines.get(worker)
-        return (0, 0) if line is None else (len(line.handed), len(line.queue))
+        return self._data_plane.line_load(worker.number)
 
     @property
     def num_outstanding(self) -> int:
         """Requests whose worker has not replied, and those waiting, of all workers."""
-        return sum(line.outstanding for line in self._lines.values())
+        return self._data_plane.num_outstanding
+
+    @property
+    def counters(self) -> DispatchCounters:
+        return DispatchCounters(**self._data_plane.counters())
 
     def close(self) -> None:
         """Fails what is outstanding and everything submitted from now on with UNAVAILABLE. Idempotent."""
-        self._closed = True
-        for line in self._lines.values():
-            requests = list(line.handed.values())
-            line.handed.clear()
-            while line.queue:
-                requests.append(line.queue.pop())
-            for request in requests:
-                request.stage = Stage.ENDED
-                request.version.unpin()
-                self._fail(request, _shutting_down())
-        self._lines.clear()
-        self._deadlines.close()
-
-    # --- a request's way out ------------------------------------------------------------------------------------------
-
-    def _accept(self, request: PendingRequest) -> None:
-        self.counters.submitted += 1
-        if self._closed:
-            self._end(request, _shutting_down())
-            return
-        if request.deadline_s is not None:
-            now_s = self._clock.monotonic_s()
-            if request.deadline_s <= now_s:
-                self._expire(request)
-                return
-            self._deadlines.add(request, request.deadline_s, now_s)
-        self._route(request)
-
-    def _route(self, request: PendingRequest) -> bool:
-        """Hands a NEW request to the live worker with the fewest outstanding, or queues it there.
-
-        False, with the request failed, if there is none or it has no room.
-        """
-        best: Replica | None = None
-        line: WorkerLine | None = None
-        for replica in request.version.hosting.replicas:
-            candidate = self._lines.get(replica.worker)
-            if candidate is not None and (line is None or candidate.outstanding < line.outstanding):
-                best, line = replica, candidate
-        if best is None or line is None:
-            self._end(request, _restarting(request.version))
-            return False
-        request.line = line
-        if len(line.handed) < line.credit and not line.queue:
-            return self._hand(request, line, best.servable_handle)
-        try:
-            line.queue.push(request)
-        except ServingError as error:
-            self.counters.refused += 1
-            self._end(request, error)
-            return False
-        request.stage = Stage.QUEUED
-        return True
-
-    def _hand(self, request: PendingRequest, line: WorkerLine, servable_handle: int) -> bool:
-        remaining_us = -1
-        if request.deadline_s is not None:
-            remaining_us = int((request.deadline_s - self._clock.monotonic_s()) * 1e6)
-            if remaining_us <= 0:  # it is about to be noticed
-                self._expire(request)
-                return False
-        # Never reused, so a reply cannot be taken for another request's.
-        self._last_request_id = request_id = self._last_request_id + 1
-        request.request_id = request_id
-        request.stage = Stage.HANDED
-        line.handed[request_id] = request
-        metadata = request.metadata
-        try:
-            line.worker.send_request(
-                request_id,
-                request.method,
-                servable_handle,
-                remaining_us,
-                metadata.priority,
-                metadata.sampled,
-                metadata.traceparent,
-                request.payload,
-            )
-        except ServingError as error:
-            del line.handed[request_id]
-            self._end(request, error)
-            return False
-        return True
-
-    def _hand_waiting(self, line: WorkerLine) -> None:
-        while line.queue and len(line.handed) < line.credit:
-            request = line.queue.pop()
-            request.stage = Stage.NEW
-            for replica in request.version.hosting.replicas:
-                if replica.worker is line.worker:
-                    self._hand(request, line, replica.servable_handle)
-                    break
-            else:
-                # The copy has gone from this worker since: another one may have it.
-                self._route(request)
-
-    # --- and back -----------------------------------------------------------------------------------------------------
-
-    def _reply_handler(self, line: WorkerLine) -> ReplyHandler:
-        return partial(self._take_reply, line)
-
-    def _take_reply(
-        self,
-        line: WorkerLine,
-        request_id: int,
-        code: int,
-        message: bytes,
-        queue_us: int,
-        run_us: int,
-        batch_rows: int,
-        padding_rows: int,
-        payload: bytes | memoryview,
-    ) -> None:
-        request = line.handed.pop(request_id, None)
-        if request is None:
-            self.counters.unknown_replies += 1
-            return
-        request.stage = Stage.ENDED
-        request.version.unpin()
-        if not self._settle(request):
-            self.counters.late_replies += 1
-        elif code == Code.OK:
-            self.counters.succeeded += 1
-            reply = Reply(payload, queue_us, run_us, batch_rows, padding_rows)
-            if request.loop is self._loop:
-                resolve_future(request.future, reply)
-            else:
-                self._call_back(request.loop, partial(resolve_future, request.future, reply))
-        else:
-            self.counters.failed += 1
-            self._send_error(request, ServingError(Code.of(code), message.decode("utf-8", "replace")))
-        if line.queue:
-            self._hand_waiting(line)
-
-    def _expire(self, request: PendingRequest) -> None:
-        if request.is_settled:
-            return
-        self._withdraw(request)
-        if self._settle(request):
-            self.counters.deadline_exceeded += 1
-            self._send_error(request, ServingError(Code.DEADLINE_EXCEEDED, DEADLINE_TEXT))
-
-    def _drop(self, request: PendingRequest) -> None:
-        if request.is_settled:
-            return
-        self._withdraw(request)
-        self._settle(request)
-        self.counters.cancelled += 1
-
-    def _withdraw(self, request: PendingRequest) -> None:
-        """Takes a request back from wherever it is; a worker that has it is asked to skip it, and its pin stays."""
-        line = request.line
-        if request.stage is Stage.HANDED and line is not None:
-            line.worker.send_cancel(request.request_id)
-            return
-        if request.stage is Stage.QUEUED and line is not None:
-            line.queue.remove(request)
-        if request.stage is not Stage.ENDED:
-            request.stage = Stage.ENDED
-            request.version.unpin()
-
-    def _settle(self, request: PendingRequest) -> bool:
-        """Marks a request settled: no deadline, no payload any more. False if it was settled before."""
-        if request.is_settled:
-            return False
-        request.is_settled = True
-        request.payload = b""
-        if request.deadline_s is not None:
-            self._deadlines.remove(request)
-        return True
-
-    def _end(self, request: PendingRequest, error: ServingError) -> None:
-        """Ends a request that no worker has."""
-        request.stage = Stage.ENDED
-        request.version.unpin()
-        self._fail(request, error)
-
-    def _fail(self, request: PendingRequest, error: ServingError) -> None:
-        if self._settle(request):
-            self.counters.failed += 1
-            self._send_error(request, error)
-
-    def _send_error(self, request: PendingRequest, error: ServingError) -> None:
-        if request.loop is self._loop:
-            fail_future(request.future, error)
-        else:
-            self._call_back(request.loop, partial(fail_future, request.future, error))
-
-    def _call_back(self, loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
-        try:
-            loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            # That edge has stopped and closed its loop; nobody waits there any more.
-            logger.debug("an outcome was dropped: the loop that submitted the request is closed")
-
-
-def _restarting(version: RoutedVersion) -> ServingError:
-    return ServingError(
-        Code.UNAVAILABLE,
-        f"{version.servable_id} cannot be served just now: its worker is restarting and will load it again; retry.",
-    )
-
-
-def _shutting_down() -> ServingError:
-    return ServingError(Code.UNAVAILABLE, "The server is shutting down.")
+        self._data_plane.close()
+        with self._lock:
+            completions = list(self._completions.items())
+            self._completions.clear()
+        for loop, each in completions:
+            # An edge that has stopped has closed its loop: nobody waits there any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(each.close, loop)

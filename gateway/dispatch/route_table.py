@@ -4,9 +4,10 @@ Second stage of a request's line: model_spec → route → dispatcher. It is als
 manager publishes and withdraws. The edge loop's thread changes it; any thread resolves.
 
 A reader sees an immutable snapshot, so it needs no lock to look up. What it then needs is that the version it found
-stays loaded: a pin, counted under the version's own lock, which is held for a few instructions only. Withdrawing first
-replaces the snapshot and then closes the version, so a reader that finds it closed looks into the new snapshot, where
-it is gone; it cannot come round a second time for the same version.
+stays loaded: a pin, counted in one number together with those of native threads. Withdrawing first replaces the
+snapshot and then closes the version, so a reader that finds it closed looks into the new snapshot, where it is gone; it
+cannot come round a second time for the same version. Native threads get a form of the snapshot of their own, see
+_native/route_table.
 
 Source: tensorflow_serving/core/basic_manager.cc (ServingMap), model_servers/server_core.cc
 (ServableRequestFromModelSpec).
@@ -16,8 +17,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from tensorgate._native.data_plane import DataPlane
+from tensorgate._native.route_table import PublishedVersion, Routes
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.dispatch.worker import Replica
@@ -38,51 +42,51 @@ class Hosting(Protocol):
         """The loaded copies; empty while its worker is being respawned. Read on the edge loop only."""
         ...
 
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        """Has ``on_change()`` called on the edge loop whenever ``replicas`` has changed; None ends that."""
+
 
 class RoutedVersion:
     """A published version and the number of pins on it. Thread-safe."""
 
-    __slots__ = ("_closed", "_lock", "_num_pins", "_on_drained", "_signatures", "hosting", "servable_id")
+    __slots__ = ("_lock", "_signatures", "hosting", "published", "servable_id")
 
     def __init__(self, servable_id: ServableId, hosting: Hosting) -> None:
         self.servable_id = servable_id
         self.hosting = hosting
+        self.published = PublishedVersion(servable_id.name, servable_id.version)
         self._lock = threading.Lock()
-        self._num_pins = 0
-        self._closed = False
-        self._on_drained: Callable[[], None] | None = None
         self._signatures: SignatureDefMap | None = None
 
     @property
     def num_pins(self) -> int:
-        return self._num_pins
+        """Those of Python's requests and of native threads' together."""
+        return self.published.num_pins
 
     def try_pin(self) -> bool:
         """Counts one more user; False when the version has been withdrawn."""
-        with self._lock:
-            if self._closed:
-                return False
-            self._num_pins += 1
-            return True
+        return self.published.try_pin()
 
     def unpin(self) -> None:
-        """Counts one user less; the last one of a withdrawn version reports it drained, on its own thread."""
-        with self._lock:
-            self._num_pins -= 1
-            if self._num_pins > 0 or self._on_drained is None:
-                return
-            on_drained = self._on_drained
-            self._on_drained = None
-        on_drained()
+        """Counts one user less; the last one of a withdrawn version wakes whoever waits for that."""
+        self.published.unpin()
 
-    def close(self, on_drained: Callable[[], None]) -> None:
-        """No further pins; ``on_drained`` is called once, from whatever thread, when none is left (perhaps now)."""
-        with self._lock:
-            self._closed = True
-            if self._num_pins > 0:
-                self._on_drained = on_drained
-                return
-        on_drained()
+    def close(self) -> None:
+        """No further pins."""
+        self.published.close()
+
+    async def drained(self) -> None:
+        """Returns when no pin is left of a closed version."""
+        if self.published.is_drained:
+            return
+        loop = asyncio.get_running_loop()
+        drained = asyncio.Event()
+        # The last pin ends on whatever thread, perhaps a native one.
+        loop.add_reader(self.published.drained_fd, drained.set)
+        try:
+            await drained.wait()
+        finally:
+            loop.remove_reader(self.published.drained_fd)
 
     @property
     def signatures(self) -> SignatureDefMap:
@@ -154,8 +158,10 @@ class RouteTable:
     any thread and never wait for anything longer than another thread's few instructions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data_plane: DataPlane | None = None) -> None:
+        """``data_plane``: whose native threads have to know the routes too, if any."""
         self._snapshot = Snapshot({}, {})
+        self._data_plane = data_plane
 
     @property
     def snapshot(self) -> Snapshot:
@@ -169,7 +175,10 @@ class RouteTable:
         old = self._snapshot.versions.get(servable_id.name, {})
         if servable_id.version in old:
             raise ValueError(f"{servable_id} is published already")
-        added = {**old, servable_id.version: RoutedVersion(servable_id, hosting)}
+        routed = RoutedVersion(servable_id, hosting)
+        self._tell_replicas(routed)
+        hosting.watch_replicas(partial(self._tell_replicas, routed))
+        added = {**old, servable_id.version: routed}
         self._replace(servable_id.name, {version: added[version] for version in sorted(added, reverse=True)})
 
     async def withdraw(self, servable_id: ServableId) -> None:
@@ -184,19 +193,19 @@ class RouteTable:
         self._replace(
             servable_id.name, {version: each for version, each in old.items() if version != servable_id.version}
         )
-        loop = asyncio.get_running_loop()
-        drained = asyncio.Event()
-
-        def report_drained() -> None:
-            # On whatever thread the last pin ends.
-            loop.call_soon_threadsafe(drained.set)
-
-        old[servable_id.version].close(report_drained)
-        await drained.wait()
+        routed = old[servable_id.version]
+        routed.close()
+        try:
+            await routed.drained()
+        finally:
+            routed.hosting.watch_replicas(None)
+        if self._data_plane is not None:
+            self._data_plane.forget(routed.published)
 
     def set_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
         """Replaces the whole map of model name to label to version; nothing is checked here."""
         self._snapshot = Snapshot(self._snapshot.versions, {name: dict(versions) for name, versions in labels.items()})
+        self._tell_routes()
 
     def resolve(self, model_spec: ModelSpec) -> Pin:
         """The version that ``model_spec`` asks for, pinned.
@@ -236,3 +245,25 @@ class RouteTable:
         # A name without versions leaves the table, so that "latest" of a present name always exists.
         others = {each: routes for each, routes in self._snapshot.versions.items() if each != name}
         self._snapshot = Snapshot({**others, name: versions} if versions else others, self._snapshot.labels)
+        self._tell_routes()
+
+    def _tell_routes(self) -> None:
+        """Gives the snapshot to native threads; returns when all use it."""
+        if self._data_plane is None:
+            return
+        versions, labels = self._snapshot.versions, self._snapshot.labels
+        self._data_plane.publish(
+            Routes(
+                {
+                    name: ([each.published for each in versions.get(name, {}).values()], labels.get(name, {}))
+                    for name in {**versions, **labels}
+                }
+            )
+        )
+
+    def _tell_replicas(self, routed: RoutedVersion) -> None:
+        if self._data_plane is not None:
+            self._data_plane.set_replicas(
+                routed.published,
+                [(replica.worker.number, replica.servable_handle) for replica in routed.hosting.replicas],
+            )

@@ -1,8 +1,9 @@
 """Drives the receiving side of a ZeroMQ socket from an asyncio loop.
 
-Under WorkerClient, on the edge loop's thread. The descriptor behind zmq.FD is edge-triggered: it becomes readable when
-the socket's state may have changed, once, and both sending and receiving consume that signal. So ZMQ_EVENTS is asked
-again after every send and after every drain; a socket that is not asked again sits on messages for ever.
+Under WorkerClient's control socket, on the edge loop's thread. The descriptor behind zmq.FD is edge-triggered: it
+becomes readable when the socket's state may have changed, once, and both sending and receiving consume that signal. So
+ZMQ_EVENTS is asked again after every send and after every drain; a socket that is not asked again sits on messages for
+ever.
 
 Source: zmq_getsockopt(3), ZMQ_FD and ZMQ_EVENTS.
 """

@@ -1,14 +1,14 @@
-"""The gateway's end of one incarnation of one worker: its sockets, its frames, its control commands.
+"""The gateway's end of one incarnation of one worker: who it is, and its control commands.
 
-Third stage of a request's line, where the gateway ends: dispatcher → frames ‖ worker loop. Owned by the edge loop's
-thread, which alone touches the three sockets: DEALER for requests and replies, PUSH for cancels, DEALER for commands.
-A respawned worker gets a new WorkerClient with new endpoints and a new epoch, so nothing meant for one incarnation can
-reach the next.
+On a version's line: worker_loader ‖ the worker's commands. Owned by the edge loop's thread, which alone touches the
+control socket; the sockets for requests, replies and cancels are the native dispatchers'. A respawned worker gets a new
+WorkerClient with new endpoints and a new epoch, so nothing meant for one incarnation can reach the next.
 
-The message layouts are those of tensorgate._native.frame_header and tensorgate.protos.control_messages.
+The message layout is that of tensorgate.protos.control_messages.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,20 @@ import zmq
 
 from tensorgate._native import frame_header
 from tensorgate.gateway.dispatch.socket_reader import SocketReader
-from tensorgate.gateway.dispatch.worker import ReplyHandler, WorkerEndpoints
+from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.protos import control_messages
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_client")
 
-# Plain ints: arithmetic on pyzmq's flag enums costs more than the call they are passed to.
+# A plain int: arithmetic on pyzmq's flag enums costs more than the call they are passed to.
 NOBLOCK = int(zmq.NOBLOCK)
-NOBLOCK_SNDMORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-
-# A reply below this is copied out of its frame: cheaper than keeping the frame, which pins what it was received with.
-COPY_BELOW_BYTES = 32 * 1024
 
 # A worker binds its endpoints some time after it was started; connecting is tried this often.
 RECONNECT_INTERVAL_MS = 10
+
+# Numbers of incarnations, of all workers of this process.
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class WorkerClient:
     """A Worker (see worker.py) and its control commands.
 
     Connects on construction, which does not wait for the worker. ``close`` must be called, once the process is known to
-    be dead or is to be left alone. ``foreign_replies`` counts replies of another epoch and frames that were no reply.
+    be dead or is to be left alone. ``malformed_replies`` counts control messages that were no reply.
     """
 
     def __init__(
@@ -77,19 +76,17 @@ class WorkerClient:
         endpoints: WorkerEndpoints,
     ) -> None:
         self._name = name
+        self._number = next(_numbers)
         self._epoch = epoch
+        self._endpoints = endpoints
         self._loop = loop
         self._info: WorkerInfo | None = None
-        self._reply_handler: ReplyHandler | None = None
         self._closed_by: ServingError | None = None
         self._last_command_id = 0
         self._commands: dict[int, asyncio.Future[control_messages.ControlReply]] = {}
-        self.foreign_replies = 0
+        self.malformed_replies = 0
         self.health: WorkerHealth | None = None
-        self._data = _connect(context, zmq.DEALER, endpoints.data)
-        self._control = _connect(context, zmq.DEALER, endpoints.control)
-        self._cancels = _connect(context, zmq.PUSH, endpoints.cancel)
-        self._data_reader = SocketReader(loop, self._data, self._receive_reply)
+        self._control = _connect(context, endpoints.control)
         self._control_reader = SocketReader(loop, self._control, self._receive_control_reply)
 
     @property
@@ -97,8 +94,16 @@ class WorkerClient:
         return self._name
 
     @property
+    def number(self) -> int:
+        return self._number
+
+    @property
     def epoch(self) -> int:
         return self._epoch
+
+    @property
+    def endpoints(self) -> WorkerEndpoints:
+        return self._endpoints
 
     @property
     def info(self) -> WorkerInfo:
@@ -116,101 +121,23 @@ class WorkerClient:
         return self._closed_by is not None
 
     def drain(self) -> None:
-        """Handles every reply that has arrived: a worker that died may have answered just before."""
+        """Handles every answer that has arrived: a worker that died may have given it just before."""
         if self._closed_by is None:
-            self._data_reader.drain()
             self._control_reader.drain()
 
     def close(self, cause: ServingError) -> None:
-        """Closes the sockets and fails the commands under way with ``cause``. Idempotent, never blocks."""
+        """Closes the socket and fails the commands under way with ``cause``. Idempotent, never blocks."""
         if self._closed_by is not None:
             return
         self._closed_by = cause
-        self._data_reader.stop()
         self._control_reader.stop()
-        for socket in (self._data, self._control, self._cancels):
-            # What has not been sent must not wait for a worker that is gone.
-            socket.close(linger=0)
+        # What has not been sent must not wait for a worker that is gone.
+        self._control.close(linger=0)
         commands = list(self._commands.values())
         self._commands.clear()
         for answer in commands:
             if not answer.done():
                 answer.set_exception(cause)
-
-    # --- data plane ---------------------------------------------------------------------------------------------------
-
-    def set_reply_handler(self, handler: ReplyHandler) -> None:
-        """Worker.set_reply_handler."""
-        self._reply_handler = handler
-
-    def send_request(
-        self,
-        request_id: int,
-        method: int,
-        servable_handle: int,
-        remaining_deadline_us: int,
-        priority: int,
-        sampled: bool,
-        traceparent: bytes,
-        payload: bytes | memoryview,
-    ) -> None:
-        """Worker.send_request: frames ``[request header][payload]``.
-
-        A large payload goes without a copy, ZeroMQ's thread reading it where it lies; below pyzmq's copy_threshold
-        (64 KiB) pyzmq copies it into the message, which costs less than tracking it.
-        """
-        if self._closed_by is not None:
-            raise self._closed_by
-        header = frame_header.pack_request(
-            self._epoch, request_id, method, servable_handle, remaining_deadline_us, priority, sampled, traceparent
-        )
-        try:
-            self._data.send(header, NOBLOCK_SNDMORE)
-            self._data.send(payload, NOBLOCK, copy=False)
-        except zmq.ZMQError as error:
-            raise ServingError(Code.UNAVAILABLE, f"{self._name} cannot be reached: {error}") from error
-        self._data_reader.after_send()
-
-    def send_cancel(self, request_id: int) -> None:
-        """Worker.send_cancel: frame ``[cancel header]`` on its own socket, so that it overtakes queued requests."""
-        if self._closed_by is not None:
-            return
-        try:
-            self._cancels.send(frame_header.pack_cancel(self._epoch, request_id), NOBLOCK)
-        except zmq.ZMQError as error:
-            # Cancelling only saves work: the worker replies in any case, or dies.
-            logger.warning("cancelling request %d at %s failed: %s", request_id, self._name, error)
-
-    def _receive_reply(self) -> None:
-        """Takes one message ``[reply header][payload]`` off the data socket."""
-        header = self._data.recv(NOBLOCK)
-        # Asking the socket for RCVMORE costs as much as receiving; the second frame tells by itself. What cannot come
-        # from a worker of this wire version, a message of one frame, takes the beginning of the next one with it.
-        try:
-            frame = self._data.recv(NOBLOCK, copy=False)
-        except zmq.Again:
-            self._refuse(f"a message of one frame, {len(header)} bytes")
-            return
-        if frame.more:
-            self._data.recv_multipart(NOBLOCK)
-            self._refuse("a message that has not two frames")
-            return
-        try:
-            epoch, request_id, code, message, queue_us, run_us, batch_rows, padding_rows = frame_header.unpack_reply(
-                header
-            )
-        except frame_header.FrameError as error:
-            self._refuse(str(error))
-            return
-        if epoch != self._epoch or self._reply_handler is None:
-            self._refuse(f"a reply of epoch {epoch}, its own is {self._epoch}")
-            return
-        payload = frame.bytes if len(frame) < COPY_BELOW_BYTES else frame.buffer
-        self._reply_handler(request_id, code, message, queue_us, run_us, batch_rows, padding_rows, payload)
-
-    def _refuse(self, what: str) -> None:
-        self.foreign_replies += 1
-        logger.warning("dropped what %s sent: %s", self._name, what)
 
     # --- control plane ------------------------------------------------------------------------------------------------
 
@@ -295,7 +222,8 @@ class WorkerClient:
         try:
             reply = control_messages.unpack_reply(frames[-1])
         except ValueError as error:
-            self._refuse(f"a malformed control reply, {error}")
+            self.malformed_replies += 1
+            logger.warning("dropped what %s sent: a malformed control reply, %s", self._name, error)
             return
         answer = self._commands.get(reply.id)
         # An answer that comes after its timeout has nobody waiting.
@@ -303,10 +231,10 @@ class WorkerClient:
             answer.set_result(reply)
 
 
-def _connect(context: "zmq.Context[zmq.Socket[bytes]]", kind: zmq.SocketType, endpoint: str) -> "zmq.Socket[bytes]":
-    socket = context.socket(kind)
+def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, 0)
-    # No high-water marks: the dispatcher's credit bounds what is under way, and ZeroMQ must never refuse or drop.
+    # No high-water marks: ZeroMQ must never refuse or drop.
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_INTERVAL_MS)

@@ -8,7 +8,7 @@ Source: of the contract, tensorflow_serving/core/loader.h; upstream has no proce
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -77,6 +77,7 @@ class WorkerLoader:
         self._signature_def_map = b""
         self._worker: WorkerClient | None = None
         self._replicas: tuple[Replica, ...] = ()
+        self._on_replicas_changed: Callable[[], None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._is_loading = False
 
@@ -97,6 +98,10 @@ class WorkerLoader:
     def replicas(self) -> Sequence[Replica]:
         """Hosting: one copy, or none while its worker is down."""
         return self._replicas
+
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        """Hosting."""
+        self._on_replicas_changed = on_change
 
     async def load(self) -> None:
         """Loader.load: has a worker load the version, for as long as that takes.
@@ -146,7 +151,13 @@ class WorkerLoader:
     def _forget_worker(self) -> None:
         self._host.detach(self)
         self._worker = None
-        self._replicas = ()
+        self._set_replicas(())
+
+    def _set_replicas(self, replicas: tuple[Replica, ...]) -> None:
+        if replicas != self._replicas:
+            self._replicas = replicas
+            if self._on_replicas_changed is not None:
+                self._on_replicas_changed()
 
     async def _load_once(self) -> bytes:
         worker = await self._host.choose()
@@ -171,7 +182,7 @@ class WorkerLoader:
             self._is_loading = False
         if self._worker is not worker:  # it answered and died in the same turn of the loop
             raise ServingError(Code.UNAVAILABLE, f"{worker.name} died just after it had loaded {self._data.id}")
-        self._replicas = (Replica(worker, handle),)
+        self._set_replicas((Replica(worker, handle),))
         logger.info("%s loaded %s in %.3f s", worker.name, self._data.id, loaded.load_us / 1e6)
         return loaded.signature_def_map
 

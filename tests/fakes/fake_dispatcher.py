@@ -48,6 +48,9 @@ class FakeHosting:
     signature_def_map: bytes
     replicas: Sequence[Replica] = ()
 
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        """Hosting: they never change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Submitted:

@@ -7,18 +7,18 @@ from contextlib import asynccontextmanager
 import pytest
 import zmq
 
+from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method
-from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_line import DispatchLimits
 from tensorgate.gateway.dispatch.worker_loader import LoadOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS
@@ -31,9 +31,11 @@ class Gateway:
 
     def __init__(self, options: WorkerOptions, context: "zmq.Context[zmq.Socket[bytes]]", run: RunDirectory) -> None:
         loop, clock = asyncio.get_running_loop(), SystemClock()
-        self.table = RouteTable()
+        data_plane = DataPlane()
+        data_plane.start()
+        self.table = RouteTable(data_plane)
         self.publisher = RoutePublisher(self.table)
-        self.dispatcher = Dispatcher(self.table, loop, clock, LIMITS)
+        self.dispatcher = Dispatcher(self.table, data_plane, LIMITS)
         self.placement = Placement()
         self.supervisor = Supervisor(options, context, loop, run, clock)
         self.supervisor.subscribe(self.placement.add_worker, self.placement.remove_worker)

@@ -2,13 +2,16 @@
 
 import asyncio
 import pathlib
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 import pytest
+import zmq
 
+from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.core.event_bus import EventBus
 from tensorgate.gateway.core.servable_id import ServableId
@@ -33,26 +36,28 @@ GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 class Worker(RecordingWorker):
-    """Replies to a request when the test says so, or at once with ``answer``."""
+    """Replies to a request when the test says so, or at once with ``answer``; while ``serve`` runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer: bytes | memoryview | ServingError | None = b"answer"
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", folder: pathlib.Path) -> None:
+        super().__init__(context, folder)
+        self.answer: bytes | ServingError | None = b"answer"
         self.arrived = asyncio.Event()
         self.was_cancelled = asyncio.Event()
 
-    def send_request(self, request_id: int, *fields: object) -> None:
-        super().send_request(request_id, *fields)  # type: ignore[arg-type]
-        self.arrived.set()
-        loop = asyncio.get_running_loop()
-        if isinstance(self.answer, ServingError):
-            loop.call_soon(self.reply, request_id, b"", self.answer.code, self.answer.message.encode())
-        elif self.answer is not None:
-            loop.call_soon(self.reply, request_id, self.answer)
-
-    def send_cancel(self, request_id: int) -> None:
-        super().send_cancel(request_id)
-        self.was_cancelled.set()
+    async def serve(self) -> None:
+        num_seen = 0
+        while True:
+            self.poll(0)
+            while num_seen < len(self.handed):
+                self.arrived.set()
+                if isinstance(self.answer, ServingError):
+                    self.reply_to(num_seen, b"", self.answer.code, self.answer.message.encode())
+                elif self.answer is not None:
+                    self.reply_to(num_seen, self.answer)
+                num_seen += 1
+            if self.cancelled:
+                self.was_cancelled.set()
+            await asyncio.sleep(0.001)
 
 
 class Hosted:
@@ -63,21 +68,38 @@ class Hosted:
     def __init__(self, worker: Worker) -> None:
         self.replicas = [Replica(worker, 7)]
 
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        """They never change."""
+
 
 class Served:
     """A listening edge with model ``m`` version 1, and a channel to it."""
 
     def __init__(self, options: GrpcOptions) -> None:
-        self.worker = Worker()
-        table = RouteTable()
+        self.folder = tempfile.TemporaryDirectory()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.worker = Worker(self.context, pathlib.Path(self.folder.name))
+        self.serving = asyncio.ensure_future(self.worker.serve())
+        data_plane = DataPlane()
+        data_plane.start()
+        table = RouteTable(data_plane)
         table.publish(ServableId("m", 1), Hosted(self.worker))
         clock = SystemClock()
-        self.dispatcher = Dispatcher(table, asyncio.get_running_loop(), clock)
+        self.dispatcher = Dispatcher(table, data_plane)
         self.dispatcher.add_worker(self.worker)
         bus: EventBus[ServableState] = EventBus()
         monitor = ServableStateMonitor(bus)
         bus.publish(ServableState(ServableId("m", 1), ManagerState.AVAILABLE, None, 1))
         self.edge = GrpcioEdge(options, PredictionService(self.dispatcher), ModelService(monitor), clock)
+
+    async def close(self) -> None:
+        await self.edge.stop(5.0)
+        self.dispatcher.close()
+        self.serving.cancel()
+        await asyncio.wait({self.serving})
+        self.worker.close()
+        self.context.term()
+        self.folder.cleanup()
 
     async def ask(
         self,
@@ -104,8 +126,7 @@ async def serving(options: GrpcOptions | None = None) -> AsyncIterator[Served]:
     try:
         yield served
     finally:
-        await served.edge.stop(5.0)
-        served.dispatcher.close()
+        await served.close()
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -148,7 +169,7 @@ def test_without_a_deadline_the_worker_is_told_so() -> None:
 def test_a_reply_that_lies_in_a_frame_arrives_whole() -> None:
     async def scenario() -> None:
         async with serving() as served:
-            served.worker.answer = memoryview(bytes(range(256)) * 40_000)
+            served.worker.answer = bytes(range(256)) * 40_000
             assert await served.ask(predict_request()) == bytes(range(256)) * 40_000
 
     run(scenario)
@@ -300,7 +321,7 @@ def test_a_port_in_use_is_refused_by_name() -> None:
                 await second.edge.start()
             assert caught.value.code == Code.UNAVAILABLE
             assert f"127.0.0.1:{served.edge.port}" in caught.value.message
-            await second.edge.stop(1.0)
+            await second.close()
 
     run(scenario)
 

@@ -19,7 +19,7 @@ from tensorgate._native.completion_queue import CompletionQueue, Submission
 from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.route_table import PublishedVersion, Routes
 from tensorgate.protos.status_codes import Code
-from tests.fakes.socket_worker import SocketWorker
+from tests.fakes.recording_worker import RecordingWorker
 
 PREDICT = 1
 KILLED = "worker-0 (pid 7) was killed by signal 9 (SIGKILL)"
@@ -36,18 +36,18 @@ class Scene:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", folder: pathlib.Path, num_threads: int) -> None:
         self._context = context
         self._folder = folder
-        self.workers: list[SocketWorker] = []
-        self.live: list[SocketWorker] = []
+        self.workers: list[RecordingWorker] = []
+        self.live: list[RecordingWorker] = []
         self.plane = DataPlane(num_threads)
         self.queue = CompletionQueue(self.plane)
         self.version = PublishedVersion("m", 1)
         self.plane.publish(Routes({"m": ([self.version], {})}))
         self.outcomes: dict[object, tuple[Any, ...]] = {}
 
-    def worker(self, credit: int = 2, max_queued: int = 3, max_queued_bytes: int = 1000) -> SocketWorker:
+    def worker(self, credit: int = 2, max_queued: int = 3, max_queued_bytes: int = 1000) -> RecordingWorker:
         """One more worker, on which the version is not loaded yet."""
         index = len(self.workers)
-        worker = SocketWorker(self._context, self._folder, f"worker-{index}", index + 1)
+        worker = RecordingWorker(self._context, self._folder, f"worker-{index}", index + 1)
         self.workers.append(worker)
         self.live.append(worker)
         endpoints = worker.endpoints
@@ -57,16 +57,16 @@ class Scene:
         )  # fmt: skip
         return worker
 
-    def host(self, *workers: SocketWorker) -> None:
+    def host(self, *workers: RecordingWorker) -> None:
         """Where the version is loaded from now on; its handle is 70 plus the worker's number."""
         self.plane.set_replicas(self.version, [(worker.number, 70 + worker.number) for worker in workers])
 
-    def hosted(self, **limits: int) -> SocketWorker:
+    def hosted(self, **limits: int) -> RecordingWorker:
         worker = self.worker(**limits)
         self.host(worker)
         return worker
 
-    def kill(self, worker: SocketWorker) -> None:
+    def kill(self, worker: RecordingWorker) -> None:
         self.live.remove(worker)
         self.plane.remove_line(worker.number, KILLED)
         self._drain()
@@ -97,10 +97,10 @@ class Scene:
         self._drain()
         self.until(lambda: all(worker.num_held == self.load(worker)[0] for worker in self.live))
 
-    def load(self, worker: SocketWorker) -> tuple[int, int]:
+    def load(self, worker: RecordingWorker) -> tuple[int, int]:
         return self.plane.line_load(worker.number)
 
-    def reply(self, worker: SocketWorker, *indices: int) -> None:
+    def reply(self, worker: RecordingWorker, *indices: int) -> None:
         for index in indices:
             worker.reply_to(index)
         self.settle()

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -21,6 +21,10 @@ class Hosted:
     def __init__(self, signature_def_map: bytes = b"") -> None:
         self.signature_def_map = signature_def_map
         self.replicas: Sequence[Replica] = ()
+        self.on_change: Callable[[], None] | None = None
+
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        self.on_change = on_change
 
 
 def spec(name: str, version: int | None = None, label: str | None = None) -> ModelSpec:
@@ -119,7 +123,7 @@ def test_withdrawing_an_unused_version_returns_at_once_and_its_name_may_come_bac
 def test_a_version_withdrawn_between_lookup_and_pin_is_looked_up_again() -> None:
     routes = table(("m", 1), ("m", 2))
     # The reader holds a snapshot that still has version 2, which closes before it can pin.
-    routes.snapshot.versions["m"][2].close(lambda: None)
+    routes.snapshot.versions["m"][2].close()
 
     class ReadsOldSnapshotFirst(RouteTable):
         num_reads = 0

@@ -1,5 +1,7 @@
 """GetModelMetadata: upstream's checks in upstream's order, and the signatures untouched."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tensorgate.gateway.core.model_spec import ModelSpec
@@ -22,6 +24,9 @@ class Hosting:
         signature_def={"serving_default": {"method_name": "tensorflow/serving/predict"}}
     ).SerializeToString()
     replicas: tuple[Replica, ...] = ()
+
+    def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
+        """They never change."""
 
 
 class OneModel:
