@@ -1,8 +1,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from tensorgate._native.data_plane import DataPlane
 from typing_extensions import Buffer, Self, disjoint_base
+
+from tensorgate._native.data_plane import DataPlane
 
 EVENT_START: Literal[1]
 EVENT_MESSAGE: Literal[2]

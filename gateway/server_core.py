@@ -58,7 +58,7 @@ class ServerCore:
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._data_plane = DataPlane()
+        self._data_plane = DataPlane(options.grpc_edge_threads)
         self._route_table = RouteTable(self._data_plane)
         self._dispatcher = Dispatcher(self._route_table, self._data_plane)
         self._route_table.set_labels({model.name: model.version_labels for model in options.models})

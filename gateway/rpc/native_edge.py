@@ -1,7 +1,7 @@
 """The gRPC edge on the data plane's own threads: listening, draining, and the calls that Python serves.
 
-First stage of a request's line: clients → edge → route → dispatcher, all native for the data plane's methods, which this
-module only opens and closes. Calls of other methods come as events on the edge loop's thread and run as tasks.
+First stage of a request's line: clients → edge → route → dispatcher, all native for the data plane's methods, which
+this module only opens and closes. Calls of other methods come as events on the edge loop's thread and run as tasks.
 
 Source: see grpc_edge in tensorgate._native.
 """
