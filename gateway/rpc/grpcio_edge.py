@@ -17,7 +17,7 @@ import grpc.aio
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.call import NO_METADATA, Method, RequestMetadata
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
-from tensorgate.gateway.rpc.incoming_call import Handler, Metadata
+from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
 from tensorgate.gateway.rpc.status_codes import GRPC_STATUS_CODES, truncated_message
@@ -110,6 +110,11 @@ class GrpcioEdge:
                 await handler(_Call(path, requests, context, clock))
             except ServingError as error:
                 await _abort(context, error)
+            except Exception:
+                if context.done():
+                    return  # what failed was writing to a client that has gone
+                logger.exception("serving %s failed", path)
+                await _abort(context, ServingError(Code.INTERNAL, UNEXPECTED_TEXT))
 
         return handle
 

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from tensorgate.protos.status_codes import Code, ServingError
 
+# What a client hears of a fault in a handler.
+UNEXPECTED_TEXT = "Unexpected error in the server; its log has it."
+
 Metadata = Sequence[tuple[str, str | bytes]]
 
 

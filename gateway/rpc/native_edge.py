@@ -20,7 +20,7 @@ from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.grpc_edge import HandledCall
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions, native_limits
-from tensorgate.gateway.rpc.incoming_call import Handler, Metadata
+from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.listening_sockets import listen_on_tcp, listen_on_unix
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -162,7 +162,7 @@ class _Call:
             self._handled.finish(error.code, error.message.encode("utf-8", "replace"))
         except Exception:
             logger.exception("serving %s failed", self.path)
-            self._handled.finish(Code.INTERNAL, b"Unexpected error in the server; its log has it.")
+            self._handled.finish(Code.INTERNAL, UNEXPECTED_TEXT.encode())
         else:
             self._handled.finish(Code.OK)
 
