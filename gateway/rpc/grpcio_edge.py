@@ -6,6 +6,7 @@ handlers are generic and get raw bytes, so no message is parsed or built here, a
 Source: the services of tensorflow_serving/apis; server options of tensorflow_serving/model_servers/server.cc.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -111,8 +112,6 @@ class GrpcioEdge:
             except ServingError as error:
                 await _abort(context, error)
             except Exception:
-                if context.done():
-                    return  # what failed was writing to a client that has gone
                 logger.exception("serving %s failed", path)
                 await _abort(context, ServingError(Code.INTERNAL, UNEXPECTED_TEXT))
 
@@ -137,7 +136,11 @@ class _Call:
 
     async def write(self, message: bytes) -> None:
         """IncomingCall.write."""
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError:
+            # The client has gone, and grpcio is about to cancel the handler.
+            raise asyncio.CancelledError from None
 
 
 class _Methods:

@@ -410,7 +410,7 @@ def test_a_handler_gets_metadata_and_deadline_and_answers_before_the_client_has_
             assert set(metadata) <= {(key, value) for key, value in seen.metadata}
             assert seen.path == CHAT
             assert seen.deadline_s is not None
-            assert 0 < seen.deadline_s - SystemClock().monotonic_s() <= 10
+            assert 0 < seen.deadline_s - SystemClock().monotonic_s() < 11  # grpcio rounds up
 
     run(scenario)
 
