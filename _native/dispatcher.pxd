@@ -59,6 +59,7 @@ cdef struct Request:
     RequestStage stage
     bint is_settled          # nobody waits for the outcome
     Line* line
+    VersionLine* version_line  # the line's, of the request's version
     Request* previous        # in the line's queue or among those handed to its worker
     Request* next
     Request* next_by_id      # in the table of handed requests
@@ -77,6 +78,16 @@ cdef struct Lane:
     Lane* next               # a smaller priority
 
 
+cdef struct VersionLine:
+    # What one version has at one worker, for as long as it has anything there. Each version has a credit of its own, so
+    # that a slow one keeps no other one from the worker.
+    VersionLine* next
+    VersionState* version
+    size_t num_handed
+    Lane* lanes              # what waits, largest priority first
+    size_t num_queued
+
+
 cdef struct Line:
     # One incarnation of one worker: what it was handed, and what waits for it.
     Dispatcher* dispatcher
@@ -87,10 +98,11 @@ cdef struct Line:
     void* data               # DEALER
     void* cancels            # PUSH
     Watch watch              # of data's descriptor
-    size_t credit            # requests it is handed at most
+    size_t credit            # requests of one version that it is handed at most
+    size_t max_handed        # requests of all versions
     size_t num_handed
     RequestList handed
-    Lane* lanes              # what waits, largest priority first
+    VersionLine* versions    # the one whose turn it is comes first
     size_t num_queued
     size_t queued_bytes
     size_t max_queued

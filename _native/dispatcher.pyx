@@ -50,11 +50,14 @@ from tensorgate._native.posix cimport EPOLLIN, atomic_add, atomic_load, eventfd_
 from tensorgate._native.request_queue cimport (
     list_append,
     list_remove,
+    next_waiting,
     queue_push,
     queue_remove,
     table_add,
     table_find,
     table_remove,
+    version_line_leave,
+    version_line_of,
 )
 from tensorgate._native.route_table cimport ReplicaSet, unpin_version, version_replicas
 from tensorgate._native.status_codes cimport (
@@ -84,6 +87,8 @@ cdef enum:
     FIRST_NUM_BUCKETS = 256
     # Messages taken off one socket before the loop's other work gets its turn.
     MAX_REPLIES_PER_TURN = 256
+    # Full credits of a worker: so many versions may be slow before others wait for them.
+    MAX_VERSIONS_HANDED = 32
     # A worker binds its endpoints some time after it was started; connecting is tried this often.
     RECONNECT_INTERVAL_MS = 10
 
@@ -148,14 +153,28 @@ cdef void _end_with(Request* request, int code, ByteWriter* message) noexcept no
 cdef void _leave_line(Request* request) noexcept nogil:
     """Takes a request off its line, from the queue or from among those handed."""
     cdef Line* line = request.line
+    cdef VersionLine* version_line = request.version_line
     if request.stage == STAGE_QUEUED:
-        queue_remove(line, request)
+        queue_remove(version_line, request)
+        line.num_queued -= 1
+        line.queued_bytes -= request.payload_size
     else:
         table_remove(line.dispatcher, request)
         list_remove(&line.handed, request)
         line.num_handed -= 1
+        version_line.num_handed -= 1
+    version_line_leave(line, version_line)
     request.line = NULL
+    request.version_line = NULL
     atomic_add(line.outstanding, -1)
+
+
+cdef inline Request* _any_waiting(Line* line) noexcept nogil:
+    """Of a line that has some: the version's first in line whose turn it is, credit or not."""
+    cdef VersionLine* version_line = line.versions
+    while version_line.num_queued == 0:
+        version_line = version_line.next
+    return version_line.lanes.requests.first
 
 
 cdef bint _withdraw(Request* request) noexcept nogil:
@@ -243,6 +262,7 @@ cdef bint _route(Dispatcher* dispatcher, Request* request) noexcept nogil:
     cdef const ReplicaSet* replicas = version_replicas(request.version)
     cdef Line* line = NULL
     cdef Line* candidate
+    cdef VersionLine* version_line
     cdef uint64_t servable_handle = 0
     cdef int64_t fewest = 0
     cdef int64_t outstanding
@@ -265,17 +285,26 @@ cdef bint _route(Dispatcher* dispatcher, Request* request) noexcept nogil:
     if line is NULL:
         _end_restarting(request)
         return False
-    if line.num_handed < line.credit and line.num_queued == 0:
-        return _hand(line, request, servable_handle)
-    if line.num_queued >= line.max_queued or request.payload_size > line.max_queued_bytes - line.queued_bytes:
-        dispatcher.counters.refused += 1
-        _end_refused(line, request)
-        return False
-    if not queue_push(line, request):
+    version_line = version_line_of(line, request.version)
+    if version_line is NULL:
         _end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
         return False
+    if line.num_handed < line.max_handed and version_line.num_handed < line.credit and version_line.num_queued == 0:
+        return _hand(line, version_line, request, servable_handle)
+    if line.num_queued >= line.max_queued or request.payload_size > line.max_queued_bytes - line.queued_bytes:
+        dispatcher.counters.refused += 1
+        version_line_leave(line, version_line)
+        _end_refused(line, request)
+        return False
+    if not queue_push(version_line, request):
+        version_line_leave(line, version_line)
+        _end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
+        return False
+    line.num_queued += 1
+    line.queued_bytes += request.payload_size
     request.stage = STAGE_QUEUED
     request.line = line
+    request.version_line = version_line
     atomic_add(line.outstanding, 1)
     return True
 
@@ -312,7 +341,9 @@ cdef void _end_refused(Line* line, Request* request) noexcept nogil:
     _end_with(request, RESOURCE_EXHAUSTED, &message)
 
 
-cdef bint _hand(Line* line, Request* request, uint64_t servable_handle) noexcept nogil:
+cdef bint _hand(
+    Line* line, VersionLine* version_line, Request* request, uint64_t servable_handle,
+) noexcept nogil:
     """Sends a NEW request to the worker. False, with the request ended: too late, or the worker cannot be reached."""
     cdef Dispatcher* dispatcher = line.dispatcher
     cdef int64_t remaining_us = -1
@@ -320,12 +351,14 @@ cdef bint _hand(Line* line, Request* request, uint64_t servable_handle) noexcept
     if request.deadline_us >= 0:
         remaining_us = request.deadline_us - monotonic_now_us()
         if remaining_us <= 0:  # it is about to be noticed
+            version_line_leave(line, version_line)
             _expire(request)
             return False
     # Never reused, so a reply cannot be taken for another request's.
     dispatcher.last_request_id += dispatcher.request_id_step
     request.request_id = dispatcher.last_request_id
     if not _send_request(line, request, servable_handle, remaining_us):
+        version_line_leave(line, version_line)
         writer_init(&message)
         put_text(&message, line.name)
         put_text(&message, " cannot be reached: ")
@@ -334,8 +367,10 @@ cdef bint _hand(Line* line, Request* request, uint64_t servable_handle) noexcept
         return False
     request.stage = STAGE_HANDED
     request.line = line
+    request.version_line = version_line
     list_append(&line.handed, request)
     line.num_handed += 1
+    version_line.num_handed += 1
     table_add(dispatcher, request)
     atomic_add(line.outstanding, 1)
     return True
@@ -344,16 +379,23 @@ cdef bint _hand(Line* line, Request* request, uint64_t servable_handle) noexcept
 cdef void _hand_waiting(Line* line) noexcept nogil:
     cdef Dispatcher* dispatcher = line.dispatcher
     cdef const ReplicaSet* replicas
+    cdef VersionLine* version_line
     cdef Request* request
     cdef int i
-    while line.num_queued and line.num_handed < line.credit:
-        request = line.lanes.requests.first
+    while line.num_queued and line.num_handed < line.max_handed:
+        request = next_waiting(line)
+        if request is NULL:
+            return
         _leave_line(request)
         request.stage = STAGE_NEW
         replicas = version_replicas(request.version)
         for i in range(replicas.num_replicas if replicas is not NULL else 0):
             if replicas.replicas[i].worker == line.number:
-                _hand(line, request, replicas.replicas[i].servable_handle)
+                version_line = version_line_of(line, request.version)
+                if version_line is NULL:
+                    _end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
+                else:
+                    _hand(line, version_line, request, replicas.replicas[i].servable_handle)
                 break
         else:
             # The copy has gone from this worker since: another one may have it.
@@ -554,6 +596,7 @@ cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options
     line.number = options.number
     line.epoch = options.epoch
     line.credit = options.credit
+    line.max_handed = MAX_VERSIONS_HANDED * options.credit
     line.max_queued = options.max_queued
     line.max_queued_bytes = options.max_queued_bytes
     line.outstanding = options.outstanding if options.outstanding is not NULL else &line.own_outstanding
@@ -615,7 +658,7 @@ cdef void dispatcher_remove_line(
     line = place[0]
     if line is NULL:
         return
-    line.credit = 0  # what it answered before it died is as good as any answer, but it is handed nothing more
+    line.max_handed = 0  # what it answered before it died is as good as any answer, but it is handed nothing more
     while _receive(line):
         pass
     place = &dispatcher.lines
@@ -633,7 +676,7 @@ cdef void dispatcher_remove_line(
         _end_line(line, UNAVAILABLE, message.data, message.size)
     writer_free(&message)
     while line.num_queued:
-        request = line.lanes.requests.first
+        request = _any_waiting(line)
         _leave_line(request)
         request.stage = STAGE_NEW
         if _route(dispatcher, request):
@@ -670,7 +713,7 @@ cdef void dispatcher_close(Dispatcher* dispatcher) noexcept nogil:
         dispatcher.lines = line.next
         _end_line(line, UNAVAILABLE, <const uint8_t*>SHUTDOWN_TEXT, strlen(SHUTDOWN_TEXT))
         while line.num_queued:
-            request = line.lanes.requests.first
+            request = _any_waiting(line)
             _leave_line(request)
             _end_with_text(request, UNAVAILABLE, SHUTDOWN_TEXT)
         _free_line(line)

@@ -8,7 +8,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from tensorgate._native.dispatcher cimport Dispatcher, Lane, Line, Request, RequestList
+from tensorgate._native.dispatcher cimport Dispatcher, Lane, Line, Request, RequestList, VersionLine
+from tensorgate._native.route_table cimport VersionState
 
 
 # --- lists of requests ------------------------------------------------------------------------------------------------
@@ -40,9 +41,53 @@ cdef inline void list_remove(RequestList* requests, Request* request) noexcept n
 # --- the queue of a line ----------------------------------------------------------------------------------------------
 
 
-cdef inline bint queue_push(Line* line, Request* request) noexcept nogil:
+cdef inline VersionLine* version_line_of(Line* line, VersionState* version) noexcept nogil:
+    """Found or made; NULL: out of memory. Those that have nothing do not stay, so there are few to look through."""
+    cdef VersionLine** place = &line.versions
+    cdef VersionLine* found
+    while place[0] is not NULL:
+        if place[0].version is version:
+            return place[0]
+        place = &place[0].next
+    found = <VersionLine*>calloc(1, sizeof(VersionLine))
+    if found is not NULL:
+        found.version = version
+        place[0] = found
+    return found
+
+
+cdef inline void version_line_leave(Line* line, VersionLine* version_line) noexcept nogil:
+    """Forgets one that has nothing any more."""
+    cdef VersionLine** place = &line.versions
+    if version_line.num_handed or version_line.num_queued:
+        return
+    while place[0] is not version_line:
+        place = &place[0].next
+    place[0] = version_line.next
+    free(version_line)
+
+
+cdef inline Request* next_waiting(Line* line) noexcept nogil:
+    """The request to hand over next, or NULL; versions that wait and have credit take turns."""
+    cdef VersionLine** place = &line.versions
+    cdef VersionLine* found
+    while place[0] is not NULL and (place[0].num_queued == 0 or place[0].num_handed >= line.credit):
+        place = &place[0].next
+    found = place[0]
+    if found is NULL:
+        return NULL
+    # To the end.
+    place[0] = found.next
+    while place[0] is not NULL:
+        place = &place[0].next
+    place[0] = found
+    found.next = NULL
+    return found.lanes.requests.first
+
+
+cdef inline bint queue_push(VersionLine* version_line, Request* request) noexcept nogil:
     """Appends to the lane of the request's priority. False: out of memory."""
-    cdef Lane** place = &line.lanes
+    cdef Lane** place = &version_line.lanes
     cdef Lane* lane
     while place[0] is not NULL and place[0].priority > request.priority:
         place = &place[0].next
@@ -55,21 +100,19 @@ cdef inline bint queue_push(Line* line, Request* request) noexcept nogil:
         lane.next = place[0]
         place[0] = lane
     list_append(&lane.requests, request)
-    line.num_queued += 1
-    line.queued_bytes += request.payload_size
+    version_line.num_queued += 1
     return True
 
 
-cdef inline void queue_remove(Line* line, Request* request) noexcept nogil:
+cdef inline void queue_remove(VersionLine* version_line, Request* request) noexcept nogil:
     """Takes a request out that waits here."""
-    cdef Lane** place = &line.lanes
+    cdef Lane** place = &version_line.lanes
     cdef Lane* lane
     while place[0].priority != request.priority:
         place = &place[0].next
     lane = place[0]
     list_remove(&lane.requests, request)
-    line.num_queued -= 1
-    line.queued_bytes -= request.payload_size
+    version_line.num_queued -= 1
     # Priorities are the clients' to choose: an empty lane must not stay behind.
     if lane.requests.first is NULL:
         place[0] = lane.next

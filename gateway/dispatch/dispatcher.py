@@ -27,6 +27,7 @@ from tensorgate.protos.status_codes import Code, ServingError
 class DispatchLimits:
     """Bounds per worker. Credit = ``credit_per_thread`` × its execution threads + ``extra_credit``, in requests.
 
+    Each version has a credit of its own at each worker: a slow model does not keep the others from it.
     ``max_queued_requests`` and ``max_queued_bytes`` (of payload) bound what waits in the gateway beyond the credit.
     Native threads share all of them out equally, each getting at least one request.
     """

@@ -72,12 +72,18 @@ class Scene:
         self._drain()
 
     def submit(
-        self, owner: object, payload: bytes = b"x", timeout_s: float | None = None, **metadata: Any
+        self,
+        owner: object,
+        payload: bytes = b"x",
+        timeout_s: float | None = None,
+        version: PublishedVersion | None = None,
+        **metadata: Any,
     ) -> Submission:
-        """Submits and turns the loops once."""
-        assert self.version.try_pin()
+        """Submits, to ``m`` unless told otherwise, and turns the loops once."""
+        version = version or self.version
+        assert version.try_pin()
         deadline_us = -1 if timeout_s is None else int((time.monotonic() + timeout_s) * 1e6)
-        submission = self.queue.submit(owner, self.version, PREDICT, payload, deadline_us=deadline_us, **metadata)
+        submission = self.queue.submit(owner, version, PREDICT, payload, deadline_us=deadline_us, **metadata)
         self.plane.turn()
         self._drain()
         return submission
@@ -192,6 +198,33 @@ def test_beyond_its_credit_a_worker_is_handed_nothing_until_it_replies(scene: Sc
         scene.reply(worker, index)
     assert [scene.outcomes[i][0] for i in range(5)] == [Code.OK] * 5
     assert scene.load(worker) == (0, 0)
+
+
+def test_a_version_that_has_used_up_its_credit_keeps_no_other_one_waiting(scene: Scene) -> None:
+    worker = scene.hosted(max_queued=30)
+    others = [PublishedVersion(name, 1) for name in ("n", "o")]
+    scene.plane.publish(Routes({each.name: ([each], {}) for each in (scene.version, *others)}))
+    for other in others:
+        scene.plane.set_replicas(other, [(worker.number, 80)])
+    for number in range(6):
+        scene.submit(f"slow {number}", b"m%d" % number)
+    for number in range(4):
+        for other in others:
+            scene.submit(f"{other.name} {number}", f"{other.name}{number}".encode(), version=other)
+    scene.settle()
+    assert worker.payloads == [b"m0", b"m1", b"n0", b"o0", b"n1", b"o1"]
+    assert scene.load(worker) == (6, 8)
+    # What one version's reply gives back is that version's, and each keeps its order.
+    scene.reply(worker, 2, 3, 4)
+    assert worker.payloads[6:] == [b"n2", b"o2", b"n3"]
+    scene.reply(worker, 0)
+    assert worker.payloads[9:] == [b"m2"]
+    for index in range(1, 14):
+        if index not in (2, 3, 4):
+            scene.reply(worker, index)
+    assert len(scene.outcomes) == 14
+    assert scene.load(worker) == (0, 0)
+    assert [other.num_pins for other in others] == [0, 0]
 
 
 def test_what_waits_is_handed_over_by_priority_and_in_order_of_arrival_within_one(scene: Scene) -> None:
