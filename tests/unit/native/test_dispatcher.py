@@ -101,6 +101,8 @@ class Scene:
         return self.plane.line_load(worker.number)
 
     def reply(self, worker: RecordingWorker, *indices: int) -> None:
+        """Answers what has arrived, or is about to, as these numbers; until the replies have been taken."""
+        self.settle()
         for index in indices:
             worker.reply_to(index)
         self.settle()
