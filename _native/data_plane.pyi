@@ -51,7 +51,7 @@ class DataPlane:
         max_queued: int,
         max_queued_bytes: int,
     ) -> None:
-        """A worker's incarnation is up. ``number`` is never reused; credit (each version's) and bounds are each thread's.
+        """A worker's incarnation is up. ``number`` is never reused; credit (a version's) and bounds are each thread's.
 
         Raises OSError if its sockets cannot be opened.
         """

@@ -10,7 +10,7 @@ The descriptor behind ZMQ_FD is edge-triggered: it becomes readable when the soc
 both sending and receiving consume that signal. So a socket is drained after every wake-up and after every send, in the
 loop's hook; where the hook of the turn has run already, a timer that is due at once brings it round again.
 
-Source: the frames are those of frame_header; zmq_getsockopt(3) on ZMQ_FD.
+Source: zmq_getsockopt(3) on ZMQ_FD.
 """
 
 from libc.stddef cimport size_t
@@ -39,13 +39,7 @@ from tensorgate._native.event_loop cimport (
     timer_init,
     timer_set,
 )
-from tensorgate._native.frame_header cimport (
-    ReplyHeader,
-    RequestHeader,
-    read_reply_header,
-    write_cancel_header,
-    write_request_header,
-)
+from tensorgate._native.frame_header cimport ReplyHeader
 from tensorgate._native.posix cimport EPOLLIN, atomic_add, atomic_load, eventfd_write
 from tensorgate._native.request_queue cimport (
     list_append,
@@ -68,19 +62,17 @@ from tensorgate._native.status_codes cimport (
     UNAVAILABLE,
     UNKNOWN,
 )
-from tensorgate._native.zmq_api cimport (
-    ZMQ_DEALER,
-    ZMQ_DONTWAIT,
-    ZMQ_PUSH,
-    ZMQ_RECONNECT_IVL,
-    ZMQ_SNDMORE,
-    message_of_copy,
-    open_socket,
-    set_option,
-    socket_fd,
-    zmq,
-    zmq_msg_t,
+from tensorgate._native.worker_frames cimport (
+    FOUND_FOREIGN,
+    FOUND_NOTHING,
+    FOUND_REPLY,
+    close_sockets,
+    open_sockets,
+    receive_reply,
+    send_cancel,
+    send_request,
 )
+from tensorgate._native.zmq_api cimport socket_fd, zmq, zmq_msg_t
 
 
 cdef enum:
@@ -89,8 +81,6 @@ cdef enum:
     MAX_REPLIES_PER_TURN = 256
     # Full credits of a worker: so many versions may be slow before others wait for them.
     MAX_VERSIONS_HANDED = 32
-    # A worker binds its endpoints some time after it was started; connecting is tried this often.
-    RECONNECT_INTERVAL_MS = 10
 
 # TensorFlow's own text for a run that outlives its RunOptions.timeout_in_ms.
 cdef const char* DEADLINE_TEXT = "Timed out waiting for notification"
@@ -183,7 +173,7 @@ cdef bint _withdraw(Request* request) noexcept nogil:
     A worker that has it is asked to skip it, and its pin stays.
     """
     if request.stage == STAGE_HANDED:
-        _send_cancel(request.line, request.request_id)
+        send_cancel(request.line, request.request_id)
         return False
     if request.stage == STAGE_ENDED:
         return False  # it is being ended, by whoever has it in a list
@@ -348,6 +338,7 @@ cdef bint _hand(
     cdef Dispatcher* dispatcher = line.dispatcher
     cdef int64_t remaining_us = -1
     cdef ByteWriter message
+    cdef bint is_sent
     if request.deadline_us >= 0:
         remaining_us = request.deadline_us - monotonic_now_us()
         if remaining_us <= 0:  # it is about to be noticed
@@ -357,7 +348,9 @@ cdef bint _hand(
     # Never reused, so a reply cannot be taken for another request's.
     dispatcher.last_request_id += dispatcher.request_id_step
     request.request_id = dispatcher.last_request_id
-    if not _send_request(line, request, servable_handle, remaining_us):
+    is_sent = send_request(line, request, servable_handle, remaining_us)
+    _expect_replies(line)
+    if not is_sent:
         version_line_leave(line, version_line)
         writer_init(&message)
         put_text(&message, line.name)
@@ -402,7 +395,7 @@ cdef void _hand_waiting(Line* line) noexcept nogil:
             _route(dispatcher, request)
 
 
-# --- frames out -------------------------------------------------------------------------------------------------------
+# --- and back -------------------------------------------------------------------------------------------------------
 
 
 cdef inline void _expect_replies(Line* line) noexcept nogil:
@@ -413,93 +406,18 @@ cdef inline void _expect_replies(Line* line) noexcept nogil:
         eventfd_write(dispatcher.loop.wake_fd, 1)
 
 
-cdef bint _send_header(Dispatcher* dispatcher, void* socket, int flags) noexcept nogil:
-    cdef zmq_msg_t frame
-    if dispatcher.header.failed:
-        writer_free(&dispatcher.header)
-        return False
-    if not message_of_copy(&frame, dispatcher.header.data, dispatcher.header.size):
-        return False
-    if zmq.msg_send(&frame, socket, flags) < 0:
-        zmq.msg_close(&frame)
-        return False
-    return True
-
-
-cdef bint _send_request(
-        Line* line, Request* request, uint64_t servable_handle, int64_t remaining_us) noexcept nogil:
-    """Frames ``[request header][payload]``; the payload's memory goes with the frame, uncopied."""
-    cdef Dispatcher* dispatcher = line.dispatcher
-    cdef RequestHeader header
-    cdef zmq_msg_t end
-    header.epoch = line.epoch
-    header.request_id = request.request_id
-    header.method = request.method
-    header.servable_handle = servable_handle
-    header.remaining_deadline_us = remaining_us
-    header.priority = request.priority
-    header.sampled = request.sampled
-    header.traceparent = request.traceparent
-    header.traceparent_size = request.traceparent_size
-    dispatcher.header.size = 0
-    write_request_header(&dispatcher.header, &header)
-    if not _send_header(dispatcher, line.data, ZMQ_DONTWAIT | ZMQ_SNDMORE):
-        return False
-    _expect_replies(line)
-    if zmq.msg_send(&request.payload, line.data, ZMQ_DONTWAIT) >= 0:
-        return True
-    # Whatever goes next must not become this message's second frame.
-    zmq.msg_init(&end)
-    if zmq.msg_send(&end, line.data, ZMQ_DONTWAIT) < 0:
-        zmq.msg_close(&end)
-    return False
-
-
-cdef void _send_cancel(Line* line, uint64_t request_id) noexcept nogil:
-    """Frame ``[cancel header]`` on its own socket, so that it overtakes queued requests.
-
-    Cancelling only saves work: where it fails the worker replies in any case, or dies.
-    """
-    cdef Dispatcher* dispatcher = line.dispatcher
-    dispatcher.header.size = 0
-    write_cancel_header(&dispatcher.header, line.epoch, request_id)
-    _send_header(dispatcher, line.cancels, ZMQ_DONTWAIT)
-
-
-# --- and back ---------------------------------------------------------------------------------------------------------
-
-
 cdef bint _receive(Line* line) noexcept nogil:
-    """Takes one message off the data socket: ``[reply header][payload]``, or what is none. False: there is none."""
-    cdef Dispatcher* dispatcher = line.dispatcher
-    cdef zmq_msg_t header_frame, payload, surplus
+    """Takes one message off the data socket. False: there is none."""
+    cdef zmq_msg_t header_frame, payload
     cdef ReplyHeader header
-    cdef bint is_reply, has_more
-    zmq.msg_init(&header_frame)
-    if zmq.msg_recv(&header_frame, line.data, ZMQ_DONTWAIT) < 0:
-        zmq.msg_close(&header_frame)
-        return False
-    zmq.msg_init(&payload)
-    # The frames of a message arrive together.
-    is_reply = zmq.msg_more(&header_frame) and zmq.msg_recv(&payload, line.data, ZMQ_DONTWAIT) >= 0
-    has_more = is_reply and zmq.msg_more(&payload)
-    while has_more:
-        is_reply = False
-        zmq.msg_init(&surplus)
-        has_more = zmq.msg_recv(&surplus, line.data, ZMQ_DONTWAIT) >= 0 and zmq.msg_more(&surplus)
-        zmq.msg_close(&surplus)
-    if (
-        is_reply
-        and read_reply_header(
-            <const uint8_t*>zmq.msg_data(&header_frame), zmq.msg_size(&header_frame), &header)
-        and header.epoch == line.epoch
-    ):
+    cdef int found = receive_reply(line, &header_frame, &header, &payload)
+    if found == FOUND_REPLY:
         _take_reply(line, &header, &payload)
-    else:
-        dispatcher.counters.foreign_replies += 1
+    elif found == FOUND_FOREIGN:
+        line.dispatcher.counters.foreign_replies += 1
     zmq.msg_close(&payload)
     zmq.msg_close(&header_frame)
-    return True
+    return found != FOUND_NOTHING
 
 
 cdef void _take_reply(Line* line, const ReplyHeader* header, zmq_msg_t* payload) noexcept nogil:
@@ -576,10 +494,7 @@ cdef void _free_line(Line* line) noexcept nogil:
     """Closes what is open; the line may be half-built."""
     if line.watch.fd >= 0:
         loop_unwatch(line.dispatcher.loop, &line.watch)
-    if line.data is not NULL:
-        zmq.close(line.data)
-    if line.cancels is not NULL:
-        zmq.close(line.cancels)
+    close_sockets(line)
     free(line.name)
     free(line)
 
@@ -604,15 +519,7 @@ cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options
     line.watch.on_ready = _on_readable
     line.watch.owner = line
     line.name = strdup(options.name)
-    line.data = open_socket(dispatcher.context, ZMQ_DEALER)
-    line.cancels = open_socket(dispatcher.context, ZMQ_PUSH)
-    if (
-        line.name is NULL or line.data is NULL or line.cancels is NULL
-        or not set_option(line.data, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
-        or not set_option(line.cancels, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
-        or zmq.connect(line.data, options.data_endpoint) != 0
-        or zmq.connect(line.cancels, options.cancel_endpoint) != 0
-    ):
+    if line.name is NULL or not open_sockets(line, options.data_endpoint, options.cancel_endpoint):
         _free_line(line)
         return False
     fd = socket_fd(line.data)

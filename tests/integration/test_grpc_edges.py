@@ -33,6 +33,7 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
 )
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tests.fakes.recording_worker import RecordingWorker
+from tests.harness.model_server import wait_until
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
@@ -289,8 +290,7 @@ def test_a_deadline_ends_the_call_while_the_worker_hangs_and_cancels_it_there() 
             assert code == grpc.StatusCode.DEADLINE_EXCEEDED
             await asyncio.wait_for(served.worker.was_cancelled.wait(), 10)
             served.worker.reply_to(0)
-            while served.dispatcher.counters.late_replies != 1:  # noqa: ASYNC110 - a native thread counts it
-                await asyncio.sleep(0.005)
+            await asyncio.to_thread(wait_until, lambda: served.dispatcher.counters.late_replies == 1, "a late reply")
 
     run(scenario)
 

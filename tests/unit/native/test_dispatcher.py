@@ -107,6 +107,8 @@ class Scene:
         return self.plane.line_load(worker.number)
 
     def reply(self, worker: RecordingWorker, *indices: int) -> None:
+        """Answers what has arrived, or is about to, as these numbers; until the replies have been taken."""
+        self.settle()
         for index in indices:
             worker.reply_to(index)
         self.settle()
@@ -346,7 +348,7 @@ def test_a_deadline_fires_though_the_worker_hangs_and_the_pin_outlives_it(scene:
     scene.until(lambda: "a" in scene.outcomes)
     assert time.monotonic() - began_s < 5
     assert scene.error("a") == DEADLINE
-    scene.until(lambda: worker.cancelled == [worker.handed[0].request_id])
+    scene.until(lambda: worker.cancelled == [each.request_id for each in worker.handed] != [])
     assert scene.num_pins == 1
     scene.reply(worker, 0)
     assert scene.num_pins == 0

@@ -1,0 +1,124 @@
+"""Sends requests and cancels to one worker, and takes its replies; without the GIL.
+
+Third stage of a request's line, where the gateway ends: dispatcher → worker_frames ‖ worker loop. The sockets have no
+high-water mark: the dispatcher's credit bounds what is under way, and ZeroMQ must never refuse or drop.
+
+Source: the frames' headers are those of frame_header.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tensorgate._native.byte_writer cimport writer_free
+from tensorgate._native.dispatcher cimport Dispatcher
+from tensorgate._native.frame_header cimport (
+    RequestHeader,
+    read_reply_header,
+    write_cancel_header,
+    write_request_header,
+)
+from tensorgate._native.zmq_api cimport (
+    ZMQ_DEALER,
+    ZMQ_DONTWAIT,
+    ZMQ_PUSH,
+    ZMQ_RECONNECT_IVL,
+    ZMQ_SNDMORE,
+    message_of_copy,
+    open_socket,
+    set_option,
+    zmq,
+)
+
+
+cdef enum:
+    # A worker binds its endpoints some time after it was started; connecting is tried this often.
+    RECONNECT_INTERVAL_MS = 10
+
+
+cdef bint open_sockets(Line* line, const char* data_endpoint, const char* cancel_endpoint) noexcept nogil:
+    line.data = open_socket(line.dispatcher.context, ZMQ_DEALER)
+    line.cancels = open_socket(line.dispatcher.context, ZMQ_PUSH)
+    return (
+        line.data is not NULL and line.cancels is not NULL
+        and set_option(line.data, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+        and set_option(line.cancels, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+        and zmq.connect(line.data, data_endpoint) == 0
+        and zmq.connect(line.cancels, cancel_endpoint) == 0
+    )
+
+
+cdef void close_sockets(Line* line) noexcept nogil:
+    if line.data is not NULL:
+        zmq.close(line.data)
+    if line.cancels is not NULL:
+        zmq.close(line.cancels)
+
+
+cdef bint _send_header(Dispatcher* dispatcher, void* socket, int flags) noexcept nogil:
+    cdef zmq_msg_t frame
+    if dispatcher.header.failed:
+        writer_free(&dispatcher.header)
+        return False
+    if not message_of_copy(&frame, dispatcher.header.data, dispatcher.header.size):
+        return False
+    if zmq.msg_send(&frame, socket, flags) < 0:
+        zmq.msg_close(&frame)
+        return False
+    return True
+
+
+cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, int64_t remaining_us) noexcept nogil:
+    cdef Dispatcher* dispatcher = line.dispatcher
+    cdef RequestHeader header
+    cdef zmq_msg_t end
+    header.epoch = line.epoch
+    header.request_id = request.request_id
+    header.method = request.method
+    header.servable_handle = servable_handle
+    header.remaining_deadline_us = remaining_us
+    header.priority = request.priority
+    header.sampled = request.sampled
+    header.traceparent = request.traceparent
+    header.traceparent_size = request.traceparent_size
+    dispatcher.header.size = 0
+    write_request_header(&dispatcher.header, &header)
+    if not _send_header(dispatcher, line.data, ZMQ_DONTWAIT | ZMQ_SNDMORE):
+        return False
+    if zmq.msg_send(&request.payload, line.data, ZMQ_DONTWAIT) >= 0:
+        return True
+    # Whatever goes next must not become this message's second frame.
+    zmq.msg_init(&end)
+    if zmq.msg_send(&end, line.data, ZMQ_DONTWAIT) < 0:
+        zmq.msg_close(&end)
+    return False
+
+
+cdef void send_cancel(Line* line, uint64_t request_id) noexcept nogil:
+    cdef Dispatcher* dispatcher = line.dispatcher
+    dispatcher.header.size = 0
+    write_cancel_header(&dispatcher.header, line.epoch, request_id)
+    _send_header(dispatcher, line.cancels, ZMQ_DONTWAIT)
+
+
+cdef Found receive_reply(
+        Line* line, zmq_msg_t* header_frame, ReplyHeader* header, zmq_msg_t* payload) noexcept nogil:
+    cdef zmq_msg_t surplus
+    cdef bint is_reply, has_more
+    zmq.msg_init(header_frame)
+    zmq.msg_init(payload)
+    if zmq.msg_recv(header_frame, line.data, ZMQ_DONTWAIT) < 0:
+        return FOUND_NOTHING
+    # The frames of a message arrive together.
+    is_reply = zmq.msg_more(header_frame) and zmq.msg_recv(payload, line.data, ZMQ_DONTWAIT) >= 0
+    has_more = is_reply and zmq.msg_more(payload)
+    while has_more:
+        is_reply = False
+        zmq.msg_init(&surplus)
+        has_more = zmq.msg_recv(&surplus, line.data, ZMQ_DONTWAIT) >= 0 and zmq.msg_more(&surplus)
+        zmq.msg_close(&surplus)
+    if (
+        is_reply
+        and read_reply_header(<const uint8_t*>zmq.msg_data(header_frame), zmq.msg_size(header_frame), header)
+        and header.epoch == line.epoch
+    ):
+        return FOUND_REPLY
+    return FOUND_FOREIGN
