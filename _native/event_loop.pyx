@@ -50,7 +50,7 @@ cdef int64_t monotonic_now_us() noexcept nogil:
     return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
 
 
-# --- tasks -------------------------------------------------------------------------------------------------------------
+# --- tasks ------------------------------------------------------------------------------------------------------------
 
 
 cdef void _run_tasks(EventLoop* loop) noexcept nogil:
@@ -88,7 +88,7 @@ cdef void loop_post(EventLoop* loop, Task* task) noexcept nogil:
         eventfd_write(loop.wake_fd, 1)
 
 
-# --- watches -----------------------------------------------------------------------------------------------------------
+# --- watches ----------------------------------------------------------------------------------------------------------
 
 
 cdef bint _control(EventLoop* loop, int operation, Watch* watch, uint32_t events) noexcept nogil:
@@ -116,7 +116,7 @@ cdef void loop_unwatch(EventLoop* loop, Watch* watch) noexcept nogil:
             loop.events[i].data.ptr = NULL
 
 
-# --- timers ------------------------------------------------------------------------------------------------------------
+# --- timers -----------------------------------------------------------------------------------------------------------
 
 
 cdef inline void _place(EventLoop* loop, Timer* timer, size_t index) noexcept nogil:
@@ -200,7 +200,7 @@ cdef void _run_timers(EventLoop* loop) noexcept nogil:
         timer.on_due(timer)
 
 
-# --- the loop ----------------------------------------------------------------------------------------------------------
+# --- the loop ---------------------------------------------------------------------------------------------------------
 
 
 cdef int _wait_ms(EventLoop* loop) noexcept nogil:

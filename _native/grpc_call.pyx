@@ -1,9 +1,9 @@
 """gRPC on HTTP/2 streams: headers, messages, deadlines, statuses; unary requests go straight to the dispatcher.
 
 Second stage of a request's line: HTTP/2 → gRPC → dispatcher. A call is its stream: it begins with the stream's headers
-and is freed when the stream has closed, whatever came in between. A status may come before the client has sent all; what
-it sends then is read and dropped. Calls of methods that Python serves become events (see call_events), and Python's
-answers come back as tasks.
+and is freed when the stream has closed, whatever came in between. A status may come before the client has sent all;
+what it sends then is read and dropped. Calls of methods that Python serves become events (see call_events), and
+Python's answers come back as tasks.
 
 Source: gRPC over HTTP/2 (PROTOCOL-HTTP2.md in the grpc repository); status texts of gRPC's C core, which upstream uses.
 """
@@ -120,7 +120,7 @@ cdef enum:
     HEADER_OVERHEAD = 32
 
 
-# --- headers that never change -----------------------------------------------------------------------------------------
+# --- headers that never change ----------------------------------------------------------------------------------------
 
 
 cdef inline nghttp2_nv _constant(const char* name, const char* value) noexcept nogil:
@@ -150,7 +150,7 @@ cdef inline size_t _put_status(GrpcCall* call, nghttp2_nv* headers) noexcept nog
     return 2
 
 
-# --- budget ------------------------------------------------------------------------------------------------------------
+# --- budget -----------------------------------------------------------------------------------------------------------
 
 
 cdef inline void _count_held(GrpcCall* call) noexcept nogil:
@@ -165,7 +165,7 @@ cdef inline bint _is_over_budget(GrpcServer* server) noexcept nogil:
     return atomic_load(&server.budget.held) > server.budget.limit
 
 
-# --- answers -----------------------------------------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 cdef void _free_out(GrpcCall* call, OutMessage* message) noexcept nogil:
@@ -280,7 +280,7 @@ cdef inline void _fail(GrpcCall* call, int code, const char* message) noexcept n
 
 cdef void _fail_for_memory(GrpcCall* call) noexcept nogil:
     call.server.counters.refused_for_memory += 1
-    _fail(call, RESOURCE_EXHAUSTED, "The server holds as many bytes of requests and replies as it may; try again later.")
+    _fail(call, RESOURCE_EXHAUSTED, "The server holds as many bytes of requests and replies as it may; retry later.")
 
 
 cdef bint _queue(GrpcCall* call, OutMessage* message) noexcept nogil:
@@ -321,7 +321,7 @@ cdef bint _queue(GrpcCall* call, OutMessage* message) noexcept nogil:
     return True
 
 
-# --- unary requests ----------------------------------------------------------------------------------------------------
+# --- unary requests ---------------------------------------------------------------------------------------------------
 
 
 cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
@@ -416,7 +416,7 @@ cdef void _refuse_pinned(GrpcCall* call, VersionState* version) noexcept nogil:
     _fail(call, RESOURCE_EXHAUSTED, "Out of memory")
 
 
-# --- messages of the client's ------------------------------------------------------------------------------------------
+# --- messages of the client's -----------------------------------------------------------------------------------------
 
 
 cdef void _take_message(GrpcCall* call) noexcept nogil:
@@ -543,7 +543,7 @@ cdef bint grpc_call_send(GrpcCall* call, uint8_t* data, size_t size, bint report
     return True
 
 
-# --- headers of the client's -------------------------------------------------------------------------------------------
+# --- headers of the client's ------------------------------------------------------------------------------------------
 
 
 cdef inline bint _is(const uint8_t* name, const char* literal, size_t size) noexcept nogil:
@@ -673,7 +673,7 @@ cdef void _drop_first(GrpcCall* call) noexcept nogil:
     _free_out(call, message)
 
 
-# --- a call's life -----------------------------------------------------------------------------------------------------
+# --- a call's life ----------------------------------------------------------------------------------------------------
 
 
 cdef Http2Stream* _on_request(Http2Handler* handler, Http2Connection* connection) noexcept nogil:

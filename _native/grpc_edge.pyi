@@ -22,6 +22,9 @@ class HandledCall:
     metadata: Sequence[tuple[bytes, bytes]]  # as it came: values of -bin keys are base64
     deadline_us: int  # monotonic clock, -1: none
 
+    def __new__(cls) -> Self:
+        """One that is over."""
+
     def send(self, message: Buffer, reports: bool = False) -> None:
         """Sends a message, which is copied; EVENT_DRAINED tells when one that ``reports`` has left for the socket."""
 

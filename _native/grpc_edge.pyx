@@ -119,7 +119,7 @@ cdef struct Edge:
     EventQueue events
 
 
-# --- accepting, on the first thread ------------------------------------------------------------------------------------
+# --- accepting, on the first thread -----------------------------------------------------------------------------------
 
 
 cdef struct Adoption:
@@ -174,8 +174,8 @@ cdef void _hand_over(Edge* edge, int fd) noexcept nogil:
 cdef void _on_listener_ready(Watch* watch, uint32_t events) noexcept nogil:
     cdef Listener* listener = <Listener*>watch.owner
     cdef Edge* edge = listener.edge
-    cdef int fd, i
-    for i in range(MAX_ACCEPTED_PER_TURN):
+    cdef int fd, _i
+    for _i in range(MAX_ACCEPTED_PER_TURN):
         fd = accept4(watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
             _hand_over(edge, fd)
@@ -209,7 +209,7 @@ cdef void _close_listeners(Edge* edge) noexcept nogil:
         free(listener)
 
 
-# --- orders to threads -------------------------------------------------------------------------------------------------
+# --- orders to threads ------------------------------------------------------------------------------------------------
 
 
 cdef enum Order:
@@ -271,7 +271,7 @@ cdef bint _give_order(Edge* edge, int thread, Order what, Listener* listener) ex
     return order.is_done
 
 
-# --- calls that Python serves ------------------------------------------------------------------------------------------
+# --- calls that Python serves -----------------------------------------------------------------------------------------
 
 
 cdef enum CommandKind:
@@ -306,7 +306,9 @@ cdef void _run_command(Task* task) noexcept nogil:
     free(command)
 
 
-cdef int _post_command(CallHandle* handle, CommandKind kind, uint8_t* data, size_t size, int code, bint reports) except -1:
+cdef int _post_command(
+    CallHandle* handle, CommandKind kind, uint8_t* data, size_t size, int code, bint reports,
+) except -1:
     """Takes data over."""
     cdef Command* command = <Command*>malloc(sizeof(Command))
     if command is NULL:
@@ -332,9 +334,6 @@ cdef class HandledCall:
     cdef readonly list metadata
     cdef readonly int64_t deadline_us
 
-    def __init__(self):
-        raise TypeError("calls are made by clients")
-
     def __dealloc__(self):
         if self._handle is not NULL:
             call_handle_release(self._handle)
@@ -343,7 +342,7 @@ cdef class HandledCall:
         cdef Py_buffer buffer
         cdef uint8_t* data
         cdef size_t size
-        if self._is_over:
+        if self._is_over or self._handle is NULL:
             return
         PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
         size = <size_t>buffer.len
@@ -358,7 +357,7 @@ cdef class HandledCall:
     def finish(self, int code, bytes message=b""):
         cdef size_t size = len(message)
         cdef uint8_t* data = NULL
-        if self._is_over:
+        if self._is_over or self._handle is NULL:
             return
         if size:
             data = <uint8_t*>malloc(size)
@@ -368,7 +367,7 @@ cdef class HandledCall:
         _post_command(self._handle, COMMAND_FINISH, data, size, code, False)
 
     def acknowledge(self, size_t size):
-        if not self._is_over:
+        if not self._is_over and self._handle is not NULL:
             _post_command(self._handle, COMMAND_ACKNOWLEDGE, NULL, size, 0, False)
 
 
@@ -396,7 +395,7 @@ cdef list _read_metadata(const CallEvent* event):
     return metadata
 
 
-# --- the edge ----------------------------------------------------------------------------------------------------------
+# --- the edge ---------------------------------------------------------------------------------------------------------
 
 
 cdef class GrpcEdge:
@@ -528,7 +527,7 @@ cdef class GrpcEdge:
             return
         self._is_open = False
         _give_order(&self.edge, 0, ORDER_STOP_LISTENING, NULL)
-        # A connection that was handed over before this has been adopted when the order is carried out: tasks keep order.
+        # A connection that was handed over before this has been adopted by the time: tasks keep their order.
         for i in range(self.edge.num_threads):
             _give_order(&self.edge, i, ORDER_CLOSE, NULL)
 
@@ -567,10 +566,13 @@ cdef class GrpcEdge:
 
     @property
     def num_connections(self):
-        return sum([atomic_load(&self.edge.threads[i].server.http2.num_connections) for i in range(self.edge.num_threads)])
+        cdef int i
+        return sum(
+            [atomic_load(&self.edge.threads[i].server.http2.num_connections) for i in range(self.edge.num_threads)])
 
     @property
     def num_calls(self):
+        cdef int i
         return sum([atomic_load(&self.edge.threads[i].server.http2.num_streams) for i in range(self.edge.num_threads)])
 
     @property

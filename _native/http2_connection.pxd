@@ -1,8 +1,8 @@
 """HTTP/2 connections of one native thread: sockets, nghttp2 sessions, windows, limits, ages; nothing of gRPC.
 
-Everything here is for the thread of the server's loop, but for the functions that say otherwise. The streams' users sit
-behind Http2Handler and embed an Http2Stream as the first member of what they keep for a stream. Its functions are called
-from inside nghttp2, so they may submit, but nothing is sent, received or freed before the turn's end.
+Everything here is for the thread of the server's loop. The streams' users sit behind Http2Handler and embed an
+Http2Stream as the first member of what they keep for a stream. Its functions are called from inside nghttp2, so they
+may submit, but nothing is sent, received or freed before the turn's end.
 """
 
 from libc.stddef cimport size_t

@@ -80,7 +80,7 @@ cdef enum:
     RESETS_PER_S = 500
 
 
-# --- the turn's end ----------------------------------------------------------------------------------------------------
+# --- the turn's end ---------------------------------------------------------------------------------------------------
 
 
 cdef inline void _mark(Http2Connection* connection) noexcept nogil:
@@ -229,7 +229,7 @@ cdef void _flush_all(Hook* hook) noexcept nogil:
             _destroy(connection)
 
 
-# --- from the socket ---------------------------------------------------------------------------------------------------
+# --- from the socket --------------------------------------------------------------------------------------------------
 
 
 cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
@@ -242,8 +242,8 @@ cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
 cdef void _receive(Http2Connection* connection) noexcept nogil:
     cdef Http2Server* server = connection.server
     cdef Py_ssize_t count
-    cdef int i
-    for i in range(MAX_READS_PER_TURN):
+    cdef int _i
+    for _i in range(MAX_READS_PER_TURN):
         if connection.is_doomed or connection.is_ending:
             return
         count = recv(connection.watch.fd, server.received, READ_SIZE, 0)
@@ -386,7 +386,7 @@ cdef void _end_stream(Http2Stream* stream) noexcept nogil:
     connection.server.handler.on_close(stream)
 
 
-# --- ages --------------------------------------------------------------------------------------------------------------
+# --- ages -------------------------------------------------------------------------------------------------------------
 
 
 cdef inline int64_t _sooner(int64_t due_us, int64_t other_us) noexcept nogil:
@@ -479,7 +479,7 @@ cdef void http2_server_drain(Http2Server* server) noexcept nogil:
         connection = connection.next
 
 
-# --- a connection's life -----------------------------------------------------------------------------------------------
+# --- a connection's life ----------------------------------------------------------------------------------------------
 
 
 cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
@@ -563,7 +563,7 @@ cdef void _destroy(Http2Connection* connection) noexcept nogil:
     free(connection)
 
 
-# --- the server --------------------------------------------------------------------------------------------------------
+# --- the server -------------------------------------------------------------------------------------------------------
 
 
 cdef bint http2_server_init(Http2Server* server, EventLoop* loop, const Http2Limits* limits) noexcept nogil:
@@ -625,7 +625,7 @@ cdef void http2_server_free(Http2Server* server) noexcept nogil:
     server.option = NULL
 
 
-# --- for handlers ------------------------------------------------------------------------------------------------------
+# --- for handlers -----------------------------------------------------------------------------------------------------
 
 
 cdef bint stream_respond(

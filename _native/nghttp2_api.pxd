@@ -25,7 +25,9 @@ cdef extern from *:
     typedef union { int fd; void* ptr; } nghttp2_data_source;
     typedef ssize_t (*nghttp2_data_source_read_callback)(
         nghttp2_session*, int32_t, uint8_t*, size_t, uint32_t*, nghttp2_data_source*, void*);
-    typedef struct { nghttp2_data_source source; nghttp2_data_source_read_callback read_callback; } nghttp2_data_provider;
+    typedef struct {
+      nghttp2_data_source source; nghttp2_data_source_read_callback read_callback;
+    } nghttp2_data_provider;
     typedef struct { int age; int version_num; const char* version_str; } nghttp2_info;
     #endif
     """

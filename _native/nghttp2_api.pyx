@@ -5,8 +5,7 @@ Called once by a gateway that is to serve gRPC with its own edge. Any thread; id
 Source: nghttp2.h; dlopen(3), dlsym(3).
 """
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 

@@ -1,8 +1,8 @@
 """The part of libzmq that the data plane uses, as a table of function pointers; declarations only.
 
-Filled by zmq_api.load_library from the libzmq that pyzmq carries, so native threads and Python share one library and may
-share a context. Every function may be called without the GIL. Contexts and messages may cross threads; a socket belongs
-to one thread at a time. Errors are told by the return value; ``zmq.last_error()`` then says which.
+Filled by zmq_api.load_library from the libzmq that pyzmq carries, so native threads and Python share one library and
+may share a context. Every function may be called without the GIL. Contexts and messages may cross threads; a socket
+belongs to one thread at a time. Errors are told by the return value; ``zmq.last_error()`` then says which.
 
 Source: zmq.h of libzmq 4.3 (declared here by hand: no header is needed to build).
 """
@@ -59,7 +59,7 @@ cdef struct ZmqApi:
         void* hint) noexcept nogil
     int (*msg_close)(zmq_msg_t*) noexcept nogil
     int (*msg_move)(zmq_msg_t* to, zmq_msg_t* source) noexcept nogil
-    # On success the message belongs to the socket and is empty; on failure it stays the caller's. The number of bytes, or -1.
+    # The number of bytes, or -1. Then the message stays the caller's; else it is the socket's, and empty here.
     int (*msg_send)(zmq_msg_t*, void* socket, int flags) noexcept nogil
     int (*msg_recv)(zmq_msg_t*, void* socket, int flags) noexcept nogil
     void* (*msg_data)(zmq_msg_t*) noexcept nogil
@@ -68,7 +68,7 @@ cdef struct ZmqApi:
 
 cdef ZmqApi zmq
 
-# A socket without high-water marks and lingering: the callers' own bounds decide. NULL on failure, see zmq.last_error().
+# A socket without high-water marks and lingering: the callers' own bounds decide. NULL: see zmq.last_error().
 cdef void* open_socket(void* context, int kind) noexcept nogil
 cdef bint set_option(void* socket, int option, int value) noexcept nogil
 # The descriptor behind ZMQ_FD: edge-triggered, to be watched for reading only; -1 on failure.
