@@ -31,11 +31,14 @@ def test_a_killed_worker_fails_its_requests_at_once_and_is_respawned(
     server.prediction.Predict(keep, timeout=30)
     first = server.worker_pid
 
-    # Slow ones fill every execution thread and the worker's credit; the counter's wait behind them, some in the worker,
-    # most in the gateway.
     slow = [
         server.prediction.Predict.future(predict_request("slow", rounds=rounds(10**8)), timeout=60) for _ in range(20)
     ]
+    # More slow ones than it has threads, and than it is handed at a time, do not keep the counter from it.
+    for _ in range(5):
+        server.prediction.Predict(keep, timeout=30)
+    # While it stands still the counter's requests wait, some with the worker, most in the gateway.
+    os.kill(first, signal.SIGSTOP)
     queued = [server.prediction.Predict.future(keep, timeout=60) for _ in range(50)]
     time.sleep(0.5)
     assert not any(call.done() for call in slow + queued)
