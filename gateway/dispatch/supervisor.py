@@ -10,7 +10,6 @@ Source: of the life cycle, tensorgate's own design; nothing upstream corresponds
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.worker_client import WorkerClient, WorkerEndpoints
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.supervisor")
@@ -43,7 +43,7 @@ class WorkerOptions:
 
     name: str
     num_execution_threads: int
-    command: tuple[str, ...] = (sys.executable, "-m", "tensorgate.workers.main")
+    command: tuple[str, ...] = python_command("tensorgate.workers.main")
     environment: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 60.0
     heartbeat_interval_s: float = 1.0
