@@ -169,7 +169,6 @@ class ServerCore:
         rest = self._rest
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
-            rest.set_ready(False)
             drains.append(asyncio.to_thread(rest.stop, grace_s))
         await asyncio.gather(*drains)
         await self._source.stop()

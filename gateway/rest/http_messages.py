@@ -23,6 +23,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/plain; charset=utf-8"
+SHUTTING_DOWN_TEXT = "The server is shutting down."
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's way of saying: gzip, and nothing else
 _GZIP_MAGIC = b"\x1f\x8b"

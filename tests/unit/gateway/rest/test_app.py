@@ -336,6 +336,16 @@ def test_until_it_is_ready_the_api_answers_503(app: RestApp, dispatcher: FakeDis
     assert ask(app, "POST", PREDICT_PATH, INSTANCES).status == 200
 
 
+def test_during_the_servers_end_new_requests_are_told_so_and_every_answer_ends_its_connection(app: RestApp) -> None:
+    app.begin_shutdown()
+    response = ask(app, "POST", PREDICT_PATH, INSTANCES)
+    assert (response.status, response.body) == (503, error_body("The server is shutting down."))
+    assert response.headers["connection"] == "close"
+    ready, live = ask(app, "GET", "/readyz"), ask(app, "GET", "/livez")
+    assert (ready.status, ready.body, ready.headers["connection"]) == (503, b"The server is shutting down.\n", "close")
+    assert (live.status, live.headers["connection"]) == (200, "close")
+
+
 # ---- CORS ----
 
 CORS_HEADERS = {
