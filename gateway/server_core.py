@@ -108,6 +108,7 @@ class ServerCore:
                 self._dispatcher,
                 self._monitor,
                 RestOptions(options.rest_api_timeout_s, options.rest_api_enable_cors_support),
+                lambda: self._placement.trouble,
             )
             if options.serves_rest
             else None

@@ -6,6 +6,7 @@ model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, COR
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -65,11 +66,17 @@ class RequestHeaders:
 class RestApp:
     """The ASGI application. Called on the REST loop only, except for set_ready and begin_shutdown."""
 
-    def __init__(self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int) -> None:
-        """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation."""
+    def __init__(
+        self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int, worker_trouble: Callable[[], str] = str
+    ) -> None:
+        """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
+
+        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing.
+        """
         self._handlers = handlers
         self._enable_cors = enable_cors
         self._max_body_bytes = max_body_bytes
+        self._worker_trouble = worker_trouble
         self._is_ready = False
         self._is_shutting_down = False
 
@@ -144,8 +151,8 @@ class RestApp:
         if raw_path in LIVENESS_PATHS:
             return _plain(HTTPStatus.OK)
         if raw_path == READINESS_PATH:
-            trouble = self._trouble()
-            return _plain(HTTPStatus.OK) if trouble is None else _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble)
+            trouble = self._trouble() or self._worker_trouble()
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble) if trouble else _plain(HTTPStatus.OK)
         return _plain(HTTPStatus.NOT_FOUND)
 
 

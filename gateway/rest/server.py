@@ -12,6 +12,7 @@ import logging
 import math
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -58,15 +59,29 @@ class RestServer:
     """Owns the REST thread, its loop, the listening socket and the pool for large JSON."""
 
     def __init__(
-        self, host: str, port: int, dispatcher: RequestDispatcher, monitor: StateMonitor, options: RestOptions
+        self,
+        host: str,
+        port: int,
+        dispatcher: RequestDispatcher,
+        monitor: StateMonitor,
+        options: RestOptions,
+        worker_trouble: Callable[[], str] = str,
     ) -> None:
-        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port."""
+        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port.
+
+        worker_trouble is called in the REST thread: what is wrong with the workers, empty for nothing.
+        """
         self._host = host
         self._port = port
         self._options = options
         self._executor = ThreadPoolExecutor(options.num_json_threads, thread_name_prefix="rest-json")
         handlers = Handlers(dispatcher, monitor, self._executor, options.run_timeout_s, options.max_inflated_bytes)
-        self._app = RestApp(handlers, enable_cors=options.enable_cors, max_body_bytes=options.max_body_bytes)
+        self._app = RestApp(
+            handlers,
+            enable_cors=options.enable_cors,
+            max_body_bytes=options.max_body_bytes,
+            worker_trouble=worker_trouble,
+        )
         self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
