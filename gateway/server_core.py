@@ -31,6 +31,7 @@ from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.grpcio_edge import GrpcioEdge, GrpcOptions
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -130,6 +131,13 @@ class ServerCore:
         REST answers health checks from the first moment. Raises ServingError for an address that cannot be bound, a
         worker that does not come up, or models whose first settled version ended in an error.
         """
+        options = self._options
+        shares_port = dict(options.grpc_channel_arguments).get("grpc.so_reuseport", 0) != 0
+        # The edge opens last; that it will be able to is known first.
+        with reserved_addresses(options.grpc_port, options.grpc_socket_path, shares_port=shares_port):
+            await self._start()
+
+    async def _start(self) -> None:
         if self._rest is not None:
             # A REST port that is taken does not stop upstream's server either.
             try:

@@ -218,4 +218,6 @@ def test_a_port_that_is_taken_is_named(start_server: StartServer, model_config: 
     first = start_server(config)
     second = start_server(config, f"--port={first.port}", wait=False)
     assert second.process.wait(60) == 255
-    assert f"gRPC cannot listen on 0.0.0.0:{first.port}" in second.log
+    assert f"gRPC cannot listen on 0.0.0.0:{first.port}: Address already in use; choose another --port" in second.log
+    # Before anything is loaded.
+    assert "worker-0 started" not in second.log
