@@ -66,7 +66,11 @@ async def serve(server_options: options.ServerOptions) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
-    core = ServerCore(server_options, SystemClock(), len(os.sched_getaffinity(0)))
+    try:
+        core = ServerCore(server_options, SystemClock(), len(os.sched_getaffinity(0)))
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error}", flush=True)
+        return START_FAILED
     starting = asyncio.ensure_future(core.start())
     waiting = asyncio.ensure_future(stopping.wait())
     try:

@@ -63,7 +63,7 @@ class ServerOptions:
     log_level: str
     """One of ``LOG_LEVELS``."""
     run_dir: str
-    """Folder for the workers' sockets; empty: the server makes a private one."""
+    """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
 
     @property
     def serves_rest(self) -> bool:

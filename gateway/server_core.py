@@ -48,7 +48,10 @@ class ServerCore:
     """One server. ``start`` once, then ``stop``, which also undoes a start that failed half-way."""
 
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
-        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens nothing but a run directory."""
+        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens nothing but a run directory.
+
+        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit.
+        """
         loop = asyncio.get_running_loop()
         self._options = options
         self._clock = clock
