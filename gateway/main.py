@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
+    # Said before as upstream says it, but under a whole page of usage.
+    if parsed.unknown_arguments:
+        logger.warning("unknown arguments are ignored: %s", " ".join(parsed.unknown_arguments))
     not_acting = flag_parser.not_acting(parsed)
     if not_acting:
         logger.warning("flags that are known but do not act yet: %s", ", ".join(f"--{name}" for name in not_acting))
