@@ -186,8 +186,10 @@ class ServerCore:
         await self._source.stop()
         await self._manager.stop()
         await self._placement.close()
+        # What still runs has outlived the drain or its client, and a run cannot be interrupted.
+        is_running = self._dispatcher.num_outstanding > 0
         self._dispatcher.close()
-        await self._supervisor.stop(WORKER_STOP_TIMEOUT_S)
+        await self._supervisor.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.
         await loop.run_in_executor(None, self._context.term)
         self._run_directory.remove()

@@ -131,6 +131,7 @@ class Supervisor:
     async def stop(self, timeout_s: float) -> None:
         """Ends the worker: asks it to finish what is in flight within ``timeout_s``, then SIGTERM, then SIGKILL.
 
+        With a ``timeout_s`` of 0 it is killed at once: what is in flight has had its time, or is nobody's any more.
         Returns when it has been reaped and its sockets are gone; listeners have heard on_down. Idempotent; fine on a
         supervisor that never started or is starting.
         """
@@ -147,6 +148,10 @@ class Supervisor:
             self._first_up.exception()  # asked for, so that asyncio does not report it as forgotten
 
     async def _stop_process(self, current: _Incarnation, process: WorkerProcess, timeout_s: float) -> None:
+        if timeout_s <= 0:
+            current.verdict = "was killed by the gateway, which is stopping"
+            await self._kill(process)
+            return
         deadline_s = self._clock.monotonic_s() + timeout_s
         if current.is_up:
             try:
@@ -161,6 +166,9 @@ class Supervisor:
         if await process.wait(TERMINATE_GRACE_S):
             return
         logger.warning("%s does not end on SIGTERM; killing it", self.name)
+        await self._kill(process)
+
+    async def _kill(self, process: WorkerProcess) -> None:
         process.kill()
         if not await process.wait(KILL_GRACE_S):
             logger.error("%s (pid %d) cannot be killed: it hangs in the kernel", self.name, process.pid)
