@@ -15,6 +15,7 @@ import uvloop
 
 from tensorgate.gateway import flag_parser, options
 from tensorgate.gateway.core.clock import SystemClock
+from tensorgate.gateway.log_lines import OneLineFormatter
 from tensorgate.gateway.server_core import ServerCore
 from tensorgate.protos.status_codes import ServingError
 
@@ -39,11 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except ServingError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return START_FAILED
-    logging.basicConfig(
-        level=server_options.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    log_handler = logging.StreamHandler(sys.stderr)
+    log_handler.setFormatter(OneLineFormatter())
+    logging.basicConfig(level=server_options.log_level.upper(), handlers=[log_handler])
     # Said before as upstream says it, but under a whole page of usage.
     if parsed.unknown_arguments:
         logger.warning("unknown arguments are ignored: %s", " ".join(parsed.unknown_arguments))

@@ -85,9 +85,6 @@ def main(argv: list[str] | None = None) -> int:
     # A terminal's Ctrl-C is for the gateway, which then stops its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands.start()
-    logger.info(
-        "%s is up: TensorFlow %s, %d execution threads", arguments.name, version, data_loop.num_execution_threads
-    )
     data_loop.run()
     commands.stop()
     for servable in data_loop.servables.take_all():
