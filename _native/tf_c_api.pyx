@@ -36,8 +36,8 @@ def library_folder():
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         raise LibraryError(
-            "TensorFlow is not installed; install tensorgate with its extra cpu (or gpu): pip install 'tensorgate[cpu]',"
-            " or in a clone pip install '.[cpu]'"
+            "TensorFlow is not installed; install tensorgate with its extra cpu (or gpu):"
+            " pip install 'tensorgate[cpu]', or in a clone pip install '.[cpu]'"
         )
     return spec.submodule_search_locations[0]
 
