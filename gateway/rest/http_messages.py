@@ -110,7 +110,7 @@ def _inflated_parts(body: bytes) -> Iterator[bytes]:
         stream = zlib.decompressobj(_GZIP_WINDOW)
         # What is left of a piece at its member's end is copied by zlib: a body of tiny members has tiny pieces.
         piece_bytes = _FIRST_PIECE_BYTES
-        while not stream.eof:
+        while True:
             piece = view[begin : begin + piece_bytes]
             piece_bytes = min(2 * piece_bytes, _INFLATE_STEP_BYTES)
             try:
@@ -122,7 +122,9 @@ def _inflated_parts(body: bytes) -> Iterator[bytes]:
             begin += len(piece) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
             if part:
                 yield part
-            elif not piece and not stream.eof:
+            if stream.eof:
+                break
+            if not part and not piece:
                 raise ServingError(Code.INVALID_ARGUMENT, "The gzip request body is cut short.")
         if begin == len(body):
             return
