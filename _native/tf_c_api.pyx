@@ -35,7 +35,10 @@ def library_folder():
     # find_spec reads the folder's path only: the package's own code does not run.
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
-        raise LibraryError('TensorFlow is not installed; pip install "tensorgate[cpu]" or "tensorgate[gpu]"')
+        raise LibraryError(
+            "TensorFlow is not installed; install tensorgate with its extra cpu (or gpu):"
+            " pip install 'tensorgate[cpu]', or in a clone pip install '.[cpu]'"
+        )
     return spec.submodule_search_locations[0]
 
 

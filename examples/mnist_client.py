@@ -5,7 +5,7 @@
 
 Requests are sent asynchronously, at most --concurrency of them in flight. How a request is built, sent and counted is
 written down in tensorgate/gateway/cli/mnist_client.py. No TensorFlow is needed, nor imported.
-Needs: pip install "tensorgate[examples]"
+Needs tensorgate's extra examples: pip install 'tensorgate[examples]', or in a clone pip install '.[examples]'
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 The model goes to export_dir/<model_version>. The graph, its training and its two signatures are written down in
 tensorgate/gateway/cli/mnist_export.py, which `tensorgate demo` uses as well.
-Needs: pip install "tensorgate[cpu,examples]"
+Needs the extras cpu and examples: pip install 'tensorgate[cpu,examples]', or in a clone pip install '.[cpu,examples]'
 """
 
 import argparse

@@ -262,7 +262,7 @@ OWN_FLAGS = (
         "run_dir",
         _STRING,
         "",
-        "Private folder for the sockets to workers; empty: a fresh one under $XDG_RUNTIME_DIR or /tmp.",
+        "Parent of the private folder for the sockets to workers; empty: $XDG_RUNTIME_DIR, or /tmp.",
     ),
 )
 

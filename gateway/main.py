@@ -15,6 +15,7 @@ import uvloop
 
 from tensorgate.gateway import flag_parser, options
 from tensorgate.gateway.core.clock import SystemClock
+from tensorgate.gateway.log_lines import OneLineFormatter
 from tensorgate.gateway.server_core import ServerCore
 from tensorgate.protos.status_codes import ServingError
 
@@ -39,11 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     except ServingError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return START_FAILED
-    logging.basicConfig(
-        level=server_options.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    log_handler = logging.StreamHandler(sys.stderr)
+    log_handler.setFormatter(OneLineFormatter())
+    logging.basicConfig(level=server_options.log_level.upper(), handlers=[log_handler])
+    # Said before as upstream says it, but under a whole page of usage.
+    if parsed.unknown_arguments:
+        logger.warning("unknown arguments are ignored: %s", " ".join(parsed.unknown_arguments))
     not_acting = flag_parser.not_acting(parsed)
     if not_acting:
         logger.warning("flags that are known but do not act yet: %s", ", ".join(f"--{name}" for name in not_acting))
@@ -66,7 +68,11 @@ async def serve(server_options: options.ServerOptions) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
-    core = ServerCore(server_options, SystemClock(), len(os.sched_getaffinity(0)))
+    try:
+        core = ServerCore(server_options, SystemClock(), len(os.sched_getaffinity(0)))
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error}", flush=True)
+        return START_FAILED
     starting = asyncio.ensure_future(core.start())
     waiting = asyncio.ensure_future(stopping.wait())
     try:

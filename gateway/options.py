@@ -8,12 +8,12 @@ Source: tensorflow_serving/model_servers/server.cc (the checks, their order and 
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
 from tensorgate.gateway.flag_parser import ParsedFlags
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 
@@ -21,7 +21,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
 
 # How a worker is started unless --worker_command says otherwise.
-BUILT_IN_WORKER_COMMAND = (sys.executable, "-m", "tensorgate.workers.main")
+BUILT_IN_WORKER_COMMAND = python_command("tensorgate.workers.main")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ServerOptions:
     log_level: str
     """One of ``LOG_LEVELS``."""
     run_dir: str
-    """Folder for the workers' sockets; empty: the server makes a private one."""
+    """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
 
     @property
     def serves_rest(self) -> bool:

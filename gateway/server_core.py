@@ -33,6 +33,7 @@ from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
 from tensorgate.protos.status_codes import Code, ServingError
@@ -50,7 +51,10 @@ class ServerCore:
     """One server. ``start`` once, then ``stop``, which also undoes a start that failed half-way."""
 
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
-        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket."""
+        """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket.
+
+        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit.
+        """
         loop = asyncio.get_running_loop()
         self._options = options
         self._clock = clock
@@ -112,6 +116,7 @@ class ServerCore:
                 self._dispatcher,
                 self._monitor,
                 RestOptions(options.rest_api_timeout_s, options.rest_api_enable_cors_support),
+                lambda: self._placement.trouble,
             )
             if options.serves_rest
             else None
@@ -136,6 +141,13 @@ class ServerCore:
         REST answers health checks from the first moment. Raises ServingError for an address that cannot be bound, a
         worker that does not come up, or models whose first settled version ended in an error.
         """
+        options = self._options
+        shares_port = dict(options.grpc_channel_arguments).get("grpc.so_reuseport", 0) != 0
+        # The edge opens last; that it will be able to is known first.
+        with reserved_addresses(options.grpc_port, options.grpc_socket_path, shares_port=shares_port):
+            await self._start()
+
+    async def _start(self) -> None:
         if self._rest is not None:
             # A REST port that is taken does not stop upstream's server either.
             try:
@@ -177,14 +189,15 @@ class ServerCore:
         rest = self._rest
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
-            rest.set_ready(False)
             drains.append(asyncio.to_thread(rest.stop, grace_s))
         await asyncio.gather(*drains)
         await self._source.stop()
         await self._manager.stop()
         await self._placement.close()
+        # What still runs has outlived the drain or its client, and a run cannot be interrupted.
+        is_running = self._dispatcher.num_outstanding > 0
         self._dispatcher.close()
-        await self._supervisor.stop(WORKER_STOP_TIMEOUT_S)
+        await self._supervisor.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.
         await loop.run_in_executor(None, self._context.term)
         self._run_directory.remove()

@@ -104,9 +104,6 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     data_loop.start()
     commands.start()
-    logger.info(
-        "%s is up: TensorFlow %s, %d execution threads", arguments.name, version, data_loop.num_execution_threads
-    )
     why = ends.get()
     data_loop.drain()
     data_loop.stop()

@@ -20,13 +20,15 @@ def open_saved_model(path: str, version: int, tags: Sequence[str], session_confi
     """Loads the SavedModel in folder ``path``; the caller closes the session.
 
     ``session_config`` is a serialized tensorflow.ConfigProto, or empty. Raises ServingError with TensorFlow's own code
-    and text, or upstream's where the folder is no SavedModel.
+    and text, or upstream's where the folder is no SavedModel; the text names the file or the folder.
     """
-    _check_folder(path)
+    graph_path = _check_folder(path)
     try:
         session = Session(path, version, tags, session_config)
     except SessionError as error:
-        raise ServingError(Code.of(error.code), error.message) from error
+        # Of a file that is cut short TensorFlow says no more than "Read less bytes than requested".
+        where = "" if path in error.message else f" (loading {graph_path})"
+        raise ServingError(Code.of(error.code), error.message + where) from error
     try:
         signatures = SignatureDefMap.FromString(session.signature_def_map).signature_def
         session.bind_signatures((name, _inputs(each), _outputs(each)) for name, each in signatures.items())
@@ -36,16 +38,20 @@ def open_saved_model(path: str, version: int, tags: Sequence[str], session_confi
     return session
 
 
-def _check_folder(path: str) -> None:
+def _check_folder(path: str) -> str:
+    """The path of the file with the graph; raises ServingError where there is none."""
     # A SessionBundle, the format before SavedModel, is told from a folder that is no model at all.
     if os.path.exists(os.path.join(path, "export.meta")):
         raise ServingError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
-    if not any(os.path.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
-        raise ServingError(
-            Code.NOT_FOUND,
-            "Specified file path does not appear to contain a SavedModel bundle (should have a file called"
-            f" `saved_model.pb`)\nSpecified file path: {path}",
-        )
+    for name in SAVED_MODEL_FILES:
+        graph_path = os.path.join(path, name)
+        if os.path.exists(graph_path):
+            return graph_path
+    raise ServingError(
+        Code.NOT_FOUND,
+        "Specified file path does not appear to contain a SavedModel bundle (should have a file called"
+        f" `saved_model.pb`)\nSpecified file path: {path}",
+    )
 
 
 def _inputs(signature: SignatureDef) -> list[tuple[str, str, bytes | None]]:

@@ -8,7 +8,6 @@ import http.client
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tensorgate.gateway.cli.demo_server import LOCAL_CHANNEL_OPTIONS, DemoServer, free_ports, tail
 from tensorgate.gateway.cli.mnist_client import SIGNATURE_NAME, run_inference
 from tensorgate.gateway.cli.mnist_data import Digits, load_mnist
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 
 MODEL_NAME = "mnist"
@@ -184,7 +184,8 @@ def train_in_child(
     ten minutes.
     """
     command = [
-        *(sys.executable, "-m", "tensorgate.gateway.cli.mnist_export", str(model_base_path)),
+        *python_command("tensorgate.gateway.cli.mnist_export"),
+        str(model_base_path),
         f"--training_iteration={options.training_iteration}",
     ]
     if options.data_dir:

@@ -6,13 +6,13 @@ Everything blocks, and everything that waits has a deadline.
 import collections
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
@@ -50,7 +50,7 @@ class DemoServer:
         self._model_name = model_name
         self._log_path = log_path
         command = [
-            *(sys.executable, "-m", "tensorgate.gateway.main"),
+            *python_command("tensorgate.gateway.main"),
             f"--port={port}",
             f"--rest_api_port={rest_api_port}",
             f"--model_name={model_name}",

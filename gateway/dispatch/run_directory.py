@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tensorgate.protos.status_codes import Code, ServingError
+
 # sizeof(sockaddr_un.sun_path) is 108 with the closing zero byte; unix(7).
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -20,14 +22,29 @@ class RunDirectory:
     """A new folder with mode 0700 under ``$XDG_RUNTIME_DIR``, or /tmp where that is unset, unusable or too long."""
 
     def __init__(self, parent: str = "") -> None:
-        """Makes the folder, in ``parent`` if it is given and fits; raises OSError when no place takes it."""
+        """Makes the folder, in ``parent`` if it is given.
+
+        Raises ServingError INVALID_ARGUMENT, naming --run_dir, for a ``parent`` that does not fit, or where no place
+        takes the folder.
+        """
         prefix = f"tensorgate-{os.getpid()}-"
-        parent = parent or os.environ.get("XDG_RUNTIME_DIR", "")
         # mkdtemp adds eight characters.
-        longest = len(os.fsencode(parent)) + 1 + len(prefix) + 8 + MAX_NAME_BYTES
-        if not parent or not os.access(parent, os.W_OK | os.X_OK) or longest > MAX_SOCKET_PATH_BYTES:
-            parent = "/tmp"  # noqa: S108 - short on purpose; mkdtemp makes a folder that is ours alone
-        self._path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        max_parent_bytes = MAX_SOCKET_PATH_BYTES - MAX_NAME_BYTES - len(f"/{prefix}") - 8
+        if parent:
+            if trouble := _trouble(parent, max_parent_bytes):
+                raise ServingError(Code.INVALID_ARGUMENT, f"--run_dir={parent} {trouble}")
+        else:
+            parent = os.environ.get("XDG_RUNTIME_DIR", "")
+            if not parent or _trouble(parent, max_parent_bytes):
+                parent = "/tmp"  # noqa: S108 - short on purpose; mkdtemp makes a folder that is ours alone
+        try:
+            self._path = Path(tempfile.mkdtemp(prefix=prefix, dir=os.path.abspath(parent)))
+        except OSError as error:
+            raise ServingError(
+                Code.INVALID_ARGUMENT,
+                f"no folder for the sockets to workers can be made in {parent} ({error.strerror or error});"
+                " choose another --run_dir",
+            ) from error
 
     @property
     def path(self) -> Path:
@@ -43,3 +60,15 @@ class RunDirectory:
     def remove(self) -> None:
         """Removes the folder and whatever is left in it. Idempotent."""
         shutil.rmtree(self._path, ignore_errors=True)
+
+
+def _trouble(parent: str, max_bytes: int) -> str:
+    """Why no run directory can be made in ``parent``, as the end of a sentence; empty where one can."""
+    path = os.path.abspath(parent)
+    if not os.path.isdir(path):
+        return "is no folder; make it first"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return "is not writable"
+    if len(os.fsencode(path)) > max_bytes:
+        return f"is too long for the path of a socket: at most {max_bytes} bytes"
+    return ""

@@ -10,7 +10,6 @@ Source: of the life cycle, tensorgate's own design; nothing upstream corresponds
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.gateway.dispatch.worker_client import WorkerClient
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.supervisor")
@@ -44,7 +44,7 @@ class WorkerOptions:
 
     name: str
     num_execution_threads: int
-    command: tuple[str, ...] = (sys.executable, "-m", "tensorgate.workers.main")
+    command: tuple[str, ...] = python_command("tensorgate.workers.main")
     environment: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 60.0
     heartbeat_interval_s: float = 1.0
@@ -132,6 +132,7 @@ class Supervisor:
     async def stop(self, timeout_s: float) -> None:
         """Ends the worker: asks it to finish what is in flight within ``timeout_s``, then SIGTERM, then SIGKILL.
 
+        With a ``timeout_s`` of 0 it is killed at once: what is in flight has had its time, or is nobody's any more.
         Returns when it has been reaped and its sockets are gone; listeners have heard on_down. Idempotent; fine on a
         supervisor that never started or is starting.
         """
@@ -148,6 +149,10 @@ class Supervisor:
             self._first_up.exception()  # asked for, so that asyncio does not report it as forgotten
 
     async def _stop_process(self, current: _Incarnation, process: WorkerProcess, timeout_s: float) -> None:
+        if timeout_s <= 0:
+            current.verdict = "was killed by the gateway, which is stopping"
+            await self._kill(process)
+            return
         deadline_s = self._clock.monotonic_s() + timeout_s
         if current.is_up:
             try:
@@ -162,6 +167,9 @@ class Supervisor:
         if await process.wait(TERMINATE_GRACE_S):
             return
         logger.warning("%s does not end on SIGTERM; killing it", self.name)
+        await self._kill(process)
+
+    async def _kill(self, process: WorkerProcess) -> None:
         process.kill()
         if not await process.wait(KILL_GRACE_S):
             logger.error("%s (pid %d) cannot be killed: it hangs in the kernel", self.name, process.pid)

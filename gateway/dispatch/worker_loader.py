@@ -52,6 +52,9 @@ class Host(Protocol):
     def detach(self, loader: "WorkerLoader") -> None:
         """The loader uses no worker any more. Idempotent."""
 
+    def restored(self, loader: "WorkerLoader") -> None:
+        """The loader's version is loaded again after its worker's death."""
+
 
 class LoaderState(Enum):
     """NEW → LOADED ⇄ LOST → UNLOADED."""
@@ -201,4 +204,5 @@ class WorkerLoader:
                 if self._state is LoaderState.LOST:
                     self._state = LoaderState.LOADED
                     self._restoring = None
+                    self._host.restored(self)
                 return

@@ -2,8 +2,9 @@
 
 Its part of the line of one request, a predict:
 
-    server (the thread, its loop, uvicorn) → app (which page, which verb, the body) → url_grammar (which model, method)
-    → handlers: json_parse → predict_request (with json_to_tensors) → Dispatcher.resolve, Dispatcher.submit → the worker
+    server (the thread, its loop, uvicorn) → http_protocol (one connection) → app (which page, which verb, the body)
+    → url_grammar (which model, method) → handlers: json_parse → predict_request (with json_to_tensors)
+    → Dispatcher.resolve, Dispatcher.submit → the worker
     → predict_response (with tensor_values, float_format) → app → server
 
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads.

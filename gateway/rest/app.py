@@ -6,12 +6,14 @@ model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, COR
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_messages import (
     JSON_TYPE,
+    SHUTTING_DOWN_TEXT,
     TEXT_TYPE,
     Answer,
     BodyTooLargeError,
@@ -62,18 +64,29 @@ class RequestHeaders:
 
 
 class RestApp:
-    """The ASGI application. Called on the REST loop only, except for set_ready."""
+    """The ASGI application. Called on the REST loop only, except for set_ready and begin_shutdown."""
 
-    def __init__(self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int) -> None:
-        """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation."""
+    def __init__(
+        self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int, worker_trouble: Callable[[], str] = str
+    ) -> None:
+        """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
+
+        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing.
+        """
         self._handlers = handlers
         self._enable_cors = enable_cors
         self._max_body_bytes = max_body_bytes
+        self._worker_trouble = worker_trouble
         self._is_ready = False
+        self._is_shutting_down = False
 
     def set_ready(self, is_ready: bool) -> None:
         """Whether the initial load is done: until then the API answers 503. From any thread; takes effect at once."""
         self._is_ready = is_ready
+
+    def begin_shutdown(self) -> None:
+        """From now on every new request gets a 503, and every answer ends its connection. From any thread; final."""
+        self._is_shutting_down = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request; only an answer that cannot be sent can fail it."""
@@ -91,13 +104,15 @@ class RestApp:
             answer = error_answer(error)
         except asyncio.CancelledError:
             # Only the end of the server's grace cancels a request. It is over, but its client can still be told.
-            answer = error_answer(ServingError(Code.UNAVAILABLE, "The server is shutting down."))
+            answer = error_answer(ServingError(Code.UNAVAILABLE, SHUTTING_DOWN_TEXT))
         except Exception:
             logger.exception("%s %s failed unexpectedly", verb, raw_path.decode("utf-8", "replace"))
             answer = error_answer(ServingError(Code.INTERNAL, "Internal error of the server; its log has the details."))
         headers = [(b"content-length", b"%d" % len(answer.body))]
         if answer.content_type is not None:
             headers.append((b"content-type", answer.content_type))
+        if self._is_shutting_down:
+            headers.append((b"connection", b"close"))
         if is_api and self._enable_cors:
             headers += _CORS_HEADERS
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -105,8 +120,8 @@ class RestApp:
 
     async def _api(self, scope: Message, receive: Receive) -> Answer:
         verb: str = scope["method"]
-        if not self._is_ready:
-            raise ServingError(Code.UNAVAILABLE, NOT_READY_TEXT)
+        if (trouble := self._trouble()) is not None:
+            raise ServingError(Code.UNAVAILABLE, trouble)
         headers = _read_headers(scope["headers"])
         if verb == "OPTIONS":
             # Answered for every path of the API and whatever the flag says; a refusal has no body.
@@ -122,6 +137,12 @@ class RestApp:
             return self._handlers.metadata(route)
         return self._handlers.status(route)
 
+    def _trouble(self) -> str | None:
+        """Why no request can be served now; None where they can."""
+        if self._is_shutting_down:
+            return SHUTTING_DOWN_TEXT
+        return None if self._is_ready else NOT_READY_TEXT
+
     def _page(self, verb: str, raw_path: bytes) -> Answer:
         if verb not in VERBS:
             return _plain(HTTPStatus.NOT_IMPLEMENTED)
@@ -130,7 +151,8 @@ class RestApp:
         if raw_path in LIVENESS_PATHS:
             return _plain(HTTPStatus.OK)
         if raw_path == READINESS_PATH:
-            return _plain(HTTPStatus.OK if self._is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+            trouble = self._trouble() or self._worker_trouble()
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble) if trouble else _plain(HTTPStatus.OK)
         return _plain(HTTPStatus.NOT_FOUND)
 
 
@@ -148,6 +170,6 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> RequestHeaders:
     return RequestHeaders(content_length, is_gzip, has_http_origin)
 
 
-def _plain(status: HTTPStatus) -> Answer:
-    text = "ok" if status is HTTPStatus.OK else status.phrase
+def _plain(status: HTTPStatus, text: str = "") -> Answer:
+    text = text or ("ok" if status is HTTPStatus.OK else status.phrase)
     return Answer(status.value, f"{text}\n".encode(), TEXT_TYPE)

@@ -12,8 +12,9 @@ import logging
 import math
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvicorn
 import uvloop
@@ -21,6 +22,7 @@ import uvloop
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
+from tensorgate.gateway.rest.http_protocol import ArrivalLimits, RestProtocol
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.rest")
@@ -30,6 +32,8 @@ _BACKLOG = 2048
 _START_TIMEOUT_S = 30.0
 # uvicorn looks for the order to stop ten times a second and cancels what outlives its grace; little is left then.
 _STOP_MARGIN_S = 5.0
+# At as many of these ticks, so once a second, connections are looked at that may have stalled.
+_TICKS_PER_LOOK = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,36 @@ class RestOptions:
     """Largest body as it is sent: the bound that gRPC messages have."""
     keep_alive_s: int = 60
     """How long a connection may idle between two requests."""
+    arrival_limits: ArrivalLimits = field(default_factory=ArrivalLimits)
 
 
 class RestServer:
     """Owns the REST thread, its loop, the listening socket and the pool for large JSON."""
 
     def __init__(
-        self, host: str, port: int, dispatcher: RequestDispatcher, monitor: StateMonitor, options: RestOptions
+        self,
+        host: str,
+        port: int,
+        dispatcher: RequestDispatcher,
+        monitor: StateMonitor,
+        options: RestOptions,
+        worker_trouble: Callable[[], str] = str,
     ) -> None:
-        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port."""
+        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port.
+
+        worker_trouble is called in the REST thread: what is wrong with the workers, empty for nothing.
+        """
         self._host = host
         self._port = port
         self._options = options
         self._executor = ThreadPoolExecutor(options.num_json_threads, thread_name_prefix="rest-json")
         handlers = Handlers(dispatcher, monitor, self._executor, options.run_timeout_s, options.max_inflated_bytes)
-        self._app = RestApp(handlers, enable_cors=options.enable_cors, max_body_bytes=options.max_body_bytes)
+        self._app = RestApp(
+            handlers,
+            enable_cors=options.enable_cors,
+            max_body_bytes=options.max_body_bytes,
+            worker_trouble=worker_trouble,
+        )
         self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -73,7 +92,7 @@ class RestServer:
         return self._port
 
     def set_ready(self, is_ready: bool) -> None:
-        """Opens the API (until then it answers 503), or closes it again. From any thread."""
+        """Opens the API: until then it answers 503. From any thread."""
         self._app.set_ready(is_ready)
 
     def start(self) -> None:
@@ -85,7 +104,7 @@ class RestServer:
         self._port = int(self._listener.getsockname()[1])
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=RestProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -96,7 +115,7 @@ class RestServer:
             log_level=_SILENT,
             timeout_keep_alive=self._options.keep_alive_s,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self._options.arrival_limits)
         self._thread = threading.Thread(
             target=self._serve, args=(self._server, self._listener), name="rest", daemon=True
         )
@@ -108,9 +127,11 @@ class RestServer:
     def stop(self, grace_s: float) -> None:
         """Stops listening, lets what is in flight finish for grace_s seconds, cancels the rest, ends the thread.
 
+        A request that is not complete is not in flight: it is answered 503 at once, as is every new one.
         Blocks for as long, so not to be called on the dispatcher's loop, which has yet to answer what is in flight.
         Idempotent, and fine for a server that was never started or failed to.
         """
+        self._app.begin_shutdown()
         thread, server = self._thread, self._server
         if thread is not None and server is not None:
             server.config.timeout_graceful_shutdown = math.ceil(grace_s)
@@ -140,15 +161,27 @@ class RestServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it answers. It leaves signals alone by itself outside the main thread."""
+    """uvicorn's server, which tells when it answers, and looks after connections that stall.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    It leaves signals alone by itself outside the main thread.
+    """
+
+    def __init__(self, config: uvicorn.Config, arrival_limits: ArrivalLimits) -> None:
         super().__init__(config)
         self.answers = threading.Event()
+        self._arrival_limits = arrival_limits
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answers.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_LOOK == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, RestProtocol):
+                    connection.close_if_stalled(now_s, self._arrival_limits)
+        return await super().on_tick(counter)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,15 +13,19 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData, Target
-from tensorgate.gateway.sources.version_files import Fingerprint, is_settled, look_at
+from tensorgate.gateway.sources.version_files import Fingerprint, is_settled, look_at, missing_files
 
 logger = logging.getLogger("tensorgate.source")
+
+# Files that have been waited for so long are worth a warning.
+LONG_WAIT_S = 60.0
+MAX_MISSING_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,13 @@ class Found:
     error: str | None = None
 
 
-def look_for_versions(servable: ServableToMonitor, without: Collection[str] = ()) -> Found:
-    """Reads the base path, as if the folders ``without`` (full paths) were not there; blocks on the file system."""
+def look_for_versions(
+    servable: ServableToMonitor, without: Collection[str] = (), last: Mapping[str, Fingerprint] | None = None
+) -> Found:
+    """Reads the base path, as if the folders ``without`` (full paths) were not there; blocks on the file system.
+
+    ``last`` has what was seen before, by path.
+    """
     base_path = servable.base_path
     try:
         children = {child for child in os.listdir(base_path) if os.path.join(base_path, child) not in without}
@@ -106,7 +115,7 @@ def look_for_versions(servable: ServableToMonitor, without: Collection[str] = ()
             vanished = set()
             for version, child in aspired_children(list(children), servable.version_policy):
                 path = os.path.join(base_path, child)
-                fingerprint = look_at(path)
+                fingerprint = look_at(path, (last or {}).get(path))
                 if fingerprint is None:
                     vanished.add(child)
                 else:
@@ -123,6 +132,14 @@ def _missing_versions(policy: VersionPolicy, aspired: Sequence[ServableData]) ->
     if not isinstance(policy, SpecificVersions):
         return []
     return sorted(set(policy.versions) - {data.id.version for data in aspired})
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Since when a folder has been waited for, and whether that has been warned of."""
+
+    since_s: float
+    is_warned_of: bool = False
 
 
 class FileSystemStoragePathSource:
@@ -147,6 +164,7 @@ class FileSystemStoragePathSource:
         self._fingerprints: dict[str, dict[str, Fingerprint]] = {}
         self._aspired: dict[str, tuple[ServableData, ...]] = {}
         self._troubles: dict[str, str] = {}
+        self._waits: dict[str, dict[str, _Wait]] = {}
 
     async def start(self) -> None:
         """Begins to look; returns at once."""
@@ -183,10 +201,11 @@ class FileSystemStoragePathSource:
             self._complain(servable.name, f"looking for versions of {servable.name} failed: {error!r}", error)
 
     async def _look_and_tell(self, servable: ServableToMonitor) -> None:
-        waiting: list[str] = []
+        waiting: dict[str, Fingerprint] = {}
         seen: dict[str, Fingerprint] = {}
+        last = self._fingerprints.get(servable.name, {})
         while True:
-            found = await asyncio.to_thread(look_for_versions, servable, waiting)
+            found = await asyncio.to_thread(look_for_versions, servable, waiting, {**last, **seen})
             if found.error is not None:
                 self._complain(
                     servable.name,
@@ -194,12 +213,14 @@ class FileSystemStoragePathSource:
                     f" {found.error}; what is loaded stays",
                 )
                 return
-            unsettled = [data.path for data, fingerprint in found.versions if not self._may_serve(data, fingerprint)]
+            unsettled = {
+                data.path: fingerprint for data, fingerprint in found.versions if not self._may_serve(data, fingerprint)
+            }
             seen.update((data.path, fingerprint) for data, fingerprint in found.versions)
             if not unsettled:
                 break
             # The policy picks again, among the others.
-            waiting += unsettled
+            waiting |= unsettled
         self._fingerprints[servable.name] = seen
         self._tell(servable, tuple(data for data, _ in found.versions), waiting)
 
@@ -209,10 +230,13 @@ class FileSystemStoragePathSource:
         last = self._fingerprints.get(data.id.name, {}).get(data.path)
         return is_settled(fingerprint, last, self._clock.time_us())
 
-    def _tell(self, servable: ServableToMonitor, aspired: tuple[ServableData, ...], waiting: Sequence[str]) -> None:
+    def _tell(
+        self, servable: ServableToMonitor, aspired: tuple[ServableData, ...], waiting: Mapping[str, Fingerprint]
+    ) -> None:
         name = servable.name
+        self._tell_of_waiting(name, waiting)
         if waiting:
-            self._complain(name, f"waiting for the files of {', '.join(sorted(waiting))} to be complete")
+            self._troubles.pop(name, None)
             if not set(self._aspired.get(name, ())) < set(aspired):
                 return
         self._aspired[name] = aspired
@@ -230,7 +254,31 @@ class FileSystemStoragePathSource:
         else:
             self._troubles.pop(name, None)
 
+    def _tell_of_waiting(self, name: str, waiting: Mapping[str, Fingerprint]) -> None:
+        """Of each folder once when the wait begins, and once more when it has become long."""
+        now_s = self._clock.monotonic_s()
+        known = self._waits.get(name, {})
+        self._waits[name] = waits = {path: known.get(path) or _Wait(now_s) for path in sorted(waiting)}
+        for path, wait in waits.items():
+            if path not in known:
+                logger.info("waiting for the files of %s to be complete%s", path, _lacks(waiting[path]))
+            elif not wait.is_warned_of and now_s - wait.since_s >= LONG_WAIT_S:
+                wait.is_warned_of = True
+                waited_s = now_s - wait.since_s
+                logger.warning(
+                    "the files of %s are still not complete after %.0f s%s", path, waited_s, _lacks(waiting[path])
+                )
+
     def _complain(self, name: str, trouble: str, error: Exception | None = None) -> None:
         if self._troubles.get(name) != trouble:
             self._troubles[name] = trouble
             logger.warning("%s", trouble, exc_info=error)
+
+
+def _lacks(fingerprint: Fingerprint) -> str:
+    """What is not there yet, as the end of a sentence; empty where that is not known."""
+    missing = missing_files(fingerprint)
+    if not missing:
+        return ""
+    more = f" and {len(missing) - MAX_MISSING_NAMED} more" if len(missing) > MAX_MISSING_NAMED else ""
+    return f": it lacks {', '.join(missing[:MAX_MISSING_NAMED])}{more}"

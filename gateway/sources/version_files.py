@@ -9,14 +9,18 @@ Source: the layout of a SavedModel (tensorflow/cc/saved_model/constants.h).
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from tensorgate.gateway.sources.checkpoint_need import CheckpointNeed, read_checkpoint_need
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
 
 # A complete layout that has not changed for this long is taken to be finished.
 QUIET_US = 1_000_000
-# An incomplete one that has not changed for this long will not be finished: loading it says what is wrong.
+# An incomplete one that has not changed for this long will not be finished: loading it says what is wrong. One whose
+# graph has variables is waited for without end: without them it loads, and then fails every request.
 GIVEN_UP_US = 10_000_000
 
 
@@ -25,14 +29,17 @@ class Fingerprint:
     """A folder at one moment: (relative path, size in bytes, modification time in ns) of what is in it, sorted.
 
     Folders are in it too, with a slash at the end and size 0: they change when a file is added, whatever time the
-    file itself was given.
+    file itself was given. ``need`` is what the graph says of its checkpoint, asked where that is not all there.
     """
 
     files: tuple[tuple[str, int, int], ...]
+    need: CheckpointNeed | None = None
 
 
-def look_at(path: str) -> Fingerprint | None:
+def look_at(path: str, last: Fingerprint | None = None) -> Fingerprint | None:
     """Walks the folder; blocks. None: there is nothing of that name (any more).
+
+    ``last`` is what was seen there before, if anything: a graph that has not changed since is not read again.
 
     What vanishes meanwhile is left out, and shows in the next look. A name that is no folder, or one that cannot be
     read, counts as a version all the same, as upstream: loading it says what is wrong with it. Raises OSError when
@@ -57,33 +64,55 @@ def look_at(path: str) -> Fingerprint | None:
         except FileNotFoundError:
             return None
         files.append(("./", 0, status.st_mtime_ns))
-    return Fingerprint(tuple(sorted(files)))
+    seen = tuple(sorted(files))
+    return Fingerprint(seen, _checkpoint_need(path, seen, last))
+
+
+def _checkpoint_need(
+    path: str, files: tuple[tuple[str, int, int], ...], last: Fingerprint | None
+) -> CheckpointNeed | None:
+    graph = next((file for file in files if file[0] in SAVED_MODEL_FILES), None)
+    if graph is None or not _missing_variables([name for name, _, _ in files]):
+        return None
+    if last is not None and last.need is not None and graph in last.files:
+        return last.need
+    try:
+        return read_checkpoint_need(os.path.join(path, graph[0]))
+    except OSError:  # vanished, or unreadable: loading it says so
+        return None
 
 
 def missing_files(fingerprint: Fingerprint) -> list[str]:
     """What a SavedModel with these files lacks; empty for a complete layout."""
     names = {name for name, _, _ in fingerprint.files}
-    missing = []
-    if not names.intersection(SAVED_MODEL_FILES):
-        missing.append("saved_model.pb")
-    variables = {name.removeprefix("variables/") for name in names if name.startswith("variables/")}
-    if variables:
-        if "variables.index" not in variables:
-            missing.append("variables/variables.index")
-        shards = [match for name in variables if (match := _SHARD.fullmatch(name))]
-        count = max((int(match[2]) for match in shards), default=1)
-        present = {int(match[1]) for match in shards if int(match[2]) == count}
-        missing += [f"variables/variables.data-{i:05}-of-{count:05}" for i in range(count) if i not in present]
+    missing = [] if names.intersection(SAVED_MODEL_FILES) else ["saved_model.pb"]
+    # A folder for variables that is empty, as TensorFlow 1 makes for a graph without any, promises none.
+    has_begun = any(name.startswith("variables/") and name != "variables/" for name in names)
+    if has_begun or fingerprint.need not in (None, CheckpointNeed.NONE):
+        missing += _missing_variables(names)
     return missing
+
+
+def _missing_variables(names: Collection[str]) -> list[str]:
+    """What a checkpoint lacks; of one that has not been begun, the least that it will have."""
+    variables = {name.removeprefix("variables/") for name in names if name.startswith("variables/")}
+    missing = [] if "variables.index" in variables else ["variables/variables.index"]
+    shards = [match for name in variables if (match := _SHARD.fullmatch(name))]
+    count = max((int(match[2]) for match in shards), default=1)
+    present = {int(match[1]) for match in shards if int(match[2]) == count}
+    return missing + [f"variables/variables.data-{i:05}-of-{count:05}" for i in range(count) if i not in present]
 
 
 def is_settled(now: Fingerprint, last: Fingerprint | None, now_us: int) -> bool:
     """Whether a version may be loaded, judged by this look and the last one (None: this is the first).
 
-    A complete layout may when it is unchanged since the last look, or for QUIET_US; any other after GIVEN_UP_US.
+    A complete layout may when it is unchanged since the last look, or for QUIET_US; any other after GIVEN_UP_US, unless
+    it lacks values of variables that its graph has.
     """
     newest_us = max((modified_ns for _, _, modified_ns in now.files), default=0) // 1000
     quiet_us = now_us - newest_us
     if missing_files(now):
+        if now.need is CheckpointNeed.VARIABLES:
+            return False
         return quiet_us >= GIVEN_UP_US
     return now == last or quiet_us >= QUIET_US

@@ -4,16 +4,16 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
 
+from tensorgate.gateway.python_command import python_command
 from tests.harness.model_server import ModelServer, StartServer, free_port, wait_until
 
 START_TIMEOUT_S = 60.0
-SERVER = (sys.executable, "-m", "tensorgate.gateway.main")
+SERVER = python_command("tensorgate.gateway.main")
 
 
 @pytest.fixture
@@ -21,19 +21,18 @@ def start_server(tmp_path: pathlib.Path) -> Iterator[StartServer]:
     """Starts servers with the flags given, each ready when returned, and stops them after the test."""
     servers: list[ModelServer] = []
 
-    def start(*flags: str, wait: bool = True, environment: dict[str, str] | None = None) -> ModelServer:
+    def start(
+        *flags: str,
+        wait: bool = True,
+        environment: dict[str, str] | None = None,
+        current_folder: pathlib.Path | None = None,
+    ) -> ModelServer:
         port, rest_port = free_port(), free_port()
         log_path = tmp_path / f"server-{len(servers)}.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "tensorgate.gateway.main",
-                    f"--port={port}",
-                    f"--rest_api_port={rest_port}",
-                    *flags,
-                ],
+                [*SERVER, f"--port={port}", f"--rest_api_port={rest_port}", *flags],
+                cwd=current_folder,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **(environment or {})},

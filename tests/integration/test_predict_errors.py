@@ -199,6 +199,7 @@ def test_a_corrupt_new_version_leaves_the_serving_one_alone(
         ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
         (["--port=0"], "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."),
         (["--model_config_file=/no/such/file"], "NOT_FOUND: /no/such/file"),
+        (["--model_base_path=/m", "--run_dir=/no/such"], "--run_dir=/no/such is no folder; make it first"),
     ],
 )
 def test_flags_that_make_no_server_say_so_and_exit_255(flags: list[str], text: str) -> None:
@@ -218,4 +219,6 @@ def test_a_port_that_is_taken_is_named(start_server: StartServer, model_config: 
     first = start_server(config)
     second = start_server(config, f"--port={first.port}", wait=False)
     assert second.process.wait(60) == 255
-    assert f"gRPC cannot listen on 0.0.0.0:{first.port}" in second.log
+    assert f"gRPC cannot listen on 0.0.0.0:{first.port}: Address already in use; choose another --port" in second.log
+    # Before anything is loaded.
+    assert "worker-0 started" not in second.log

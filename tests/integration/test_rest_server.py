@@ -4,12 +4,14 @@ import http.client
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
+from tensorgate.gateway.rest.http_protocol import ArrivalLimits
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
@@ -158,6 +160,41 @@ def test_stopping_ends_what_outlives_the_grace_and_cancels_its_call(dispatcher: 
     assert dispatcher.submitted[0].cancelled == [True]
     with pytest.raises(ConnectionRefusedError):
         connect(made).connect()
+
+
+def test_a_request_that_never_becomes_complete_gets_its_answer_and_the_end(dispatcher: FakeDispatcher) -> None:
+    limits = ArrivalLimits(headers_s=0.1, body_s=0.1)
+    made = RestServer("127.0.0.1", 0, dispatcher, FakeMonitor(), RestOptions(arrival_limits=limits))
+    made.start()
+    made.set_ready(True)
+    head = b"POST /v1/models/echo:predict HTTP/1.1\r\nContent-Length: 18\r\n\r\n"
+    for part in (head[:20], head, head + b"{"):
+        received = send_raw(made, part)
+        assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n"), received
+        assert b"within 0.1 s." in received
+    assert send_raw(made, b"") == b""
+    made.stop(1.0)
+
+
+def test_an_upload_that_is_not_complete_does_not_hold_up_the_end(dispatcher: FakeDispatcher) -> None:
+    made = RestServer("127.0.0.1", 0, dispatcher, FakeMonitor(), RestOptions())
+    made.start()
+    made.set_ready(True)
+    with socket.create_connection(("127.0.0.1", made.port), timeout=TIMEOUT_S) as connection:
+        # Once the server has asked for the body, it has the headers.
+        head = b"POST /v1/models/echo:predict HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n"
+        connection.sendall(head)
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{" * 50_000)
+        began = time.monotonic()
+        made.stop(30.0)
+        assert time.monotonic() - began < 10
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nconnection: close\r\n" in received
+    assert b"The server is shutting down." in received
 
 
 def test_a_server_that_never_started_can_be_stopped(dispatcher: FakeDispatcher) -> None:

@@ -43,7 +43,10 @@ def test_what_outlives_the_drain_is_cut_off(start_server: StartServer, model_con
     time.sleep(0.3)
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 15
+    # Half a second is the drain's, the rest this machine's; asking such a worker to stop takes seconds in vain.
+    assert time.monotonic() - began < 4
+    assert "was killed by the gateway, which is stopping" in server.log
+    assert "does not end on SIGTERM" not in server.log
     assert isinstance(call.exception(), grpc.RpcError)
     assert not process_exists(worker)
 

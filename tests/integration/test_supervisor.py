@@ -104,6 +104,18 @@ def test_a_worker_comes_up_in_a_private_folder_and_stops_when_asked(
         loop.close()
 
 
+def test_without_time_to_stop_a_worker_is_killed_at_once() -> None:
+    async def scenario() -> None:
+        async with supervised() as watched:
+            worker = await watched.supervisor.start()
+            await watched.supervisor.stop(0.0)
+            assert not is_alive(worker.info.pid)
+            _, cause = watched.downs.get_nowait()
+            assert cause.message == f"worker-0 (pid {worker.info.pid}) was killed by the gateway, which is stopping"
+
+    run(scenario)
+
+
 def test_a_killed_worker_is_reported_and_respawned_with_a_new_epoch_and_endpoints() -> None:
     async def scenario() -> None:
         async with supervised() as watched:

@@ -71,11 +71,17 @@ def test_a_version_that_is_still_being_copied_is_not_touched(
     base_path = own_model("half_plus_two", 1)
     server = start_server("--model_name=m", f"--model_base_path={base_path}", "--max_num_load_retries=0")
     whole = saved_models / "half_plus_two" / "2"
-    part = base_path / "2"
-    (part / "variables").mkdir(parents=True)
-    shutil.copy(whole / "saved_model.pb", part)
+    part, unseen = base_path / "2", base_path / "unseen"
+    # The graph alone, long since written: TensorFlow would load it, and fail every request.
+    unseen.mkdir()
+    shutil.copy(whole / "saved_model.pb", unseen)
+    for path in (unseen / "saved_model.pb", unseen):
+        os.utime(path, (0, 0))
+    unseen.rename(part)
+    lacks = "it lacks variables/variables.index, variables/variables.data-00000-of-00001"
+    wait_until(lambda: f"waiting for the files of {part} to be complete: {lacks}" in server.log, "the wait in the log")
+    (part / "variables").mkdir()
     shutil.copy(whole / "variables" / "variables.index", part / "variables")
-    wait_until(lambda: f"waiting for the files of {part} to be complete" in server.log, "the wait in the log")
     assert server.rest("GET", "/v1/models/m/versions/2")[0] == 404
     data = "variables.data-00000-of-00001"
     shutil.copy(whole / "variables" / data, part / "variables" / f"{data}.part")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import grpc
 
+from tensorgate.gateway.dispatch.placement import NO_WORKER_TEXT
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -76,10 +77,13 @@ def test_a_worker_that_keeps_dying_does_not_take_the_gateway_down(
     server = start_server(model_config("half_plus_two"))
     request = predict_request("half_plus_two", x=floats(1))
     for _ in range(3):
-        wait_until(lambda: answers(server, request), "an answer")
         os.kill(server.worker_pid, signal.SIGKILL)
         assert server.rest("GET", "/livez")[0] == 200
-    wait_until(lambda: answers(server, request), "an answer after the last death")
+        wait_until(lambda: server.rest("GET", "/readyz") == (503, f"{NO_WORKER_TEXT}\n"), "not ready")
+        status = server.rest("GET", "/v1/models/half_plus_two")[1]["model_version_status"][0]
+        assert status["state"] == "AVAILABLE"
+        wait_until(lambda: server.rest("GET", "/readyz") == (200, "ok\n"), "ready again")
+        assert answers(server, request)
     assert len(list(pathlib.Path(server.run_directory).iterdir())) <= 3, "socket files of dead workers are left behind"
 
 

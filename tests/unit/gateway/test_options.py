@@ -1,6 +1,5 @@
 """ServerOptions: what the flags become, and what is refused at start."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from tensorgate.gateway.config_files import ModelConfig
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.options import ServerOptions, from_flags, parse_channel_arguments
+from tensorgate.gateway.python_command import python_command
 from tensorgate.gateway.sources.file_system_storage_path_source import LatestVersions
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -41,7 +41,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         file_system_poll_wait_s=1.0,
         saved_model_tags=("serve",),
         session_config=b"",
-        worker_command=(sys.executable, "-m", "tensorgate.workers.main"),
+        worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,
         drain_timeout_s=30.0,

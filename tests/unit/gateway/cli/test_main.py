@@ -98,7 +98,8 @@ def test_demo_without_its_packages_says_what_to_install(
     monkeypatch.setattr("tensorgate.gateway.cli.main.find_spec", lambda name: None if name in missing else object())
     result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == 1
-    assert f'needs {named}, not installed here: pip install "tensorgate[cpu,examples]"' in result.output
+    assert f"needs {named}, not installed here; install tensorgate with its extras cpu and examples: " in result.output
+    assert "pip install '.[cpu,examples]'" in result.output
 
 
 def test_demo_with_the_original_files_does_not_need_the_embedded_images(

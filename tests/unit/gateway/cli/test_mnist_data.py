@@ -102,5 +102,5 @@ def test_the_embedded_images_are_5000_mixed_the_same_way_each_time() -> None:
 
 def test_without_the_package_of_the_embedded_images_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(ServingError, match=r'pip install "tensorgate\[cpu,examples\]"'):
+    with pytest.raises(ServingError, match=r"pip install 'tensorgate\[cpu,examples\]'"):
         load_mnist()

@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import tempfile
 
 import pytest
 
 from tensorgate.gateway.dispatch.run_directory import MAX_SOCKET_PATH_BYTES, RunDirectory
+from tensorgate.protos.status_codes import Code, ServingError
 
 
 def test_it_lies_in_the_users_runtime_folder_and_only_the_owner_may_enter(
@@ -32,6 +34,48 @@ def test_it_falls_back_to_tmp(parent: str, monkeypatch: pytest.MonkeyPatch) -> N
     if parent.startswith("/tmp/"):
         os.rmdir(parent)
     assert str(made.path.parent) == "/tmp"
+
+
+def test_it_is_made_in_the_parent_that_is_asked_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.chdir(parent.parent)
+    for name in (str(parent), parent.name):
+        made = RunDirectory(name)
+        assert made.path.parent == parent
+        made.remove()
+    parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"),
+    [
+        ("none", "is no folder"),
+        ("file", "is no folder"),
+        ("closed", "is not writable"),
+        ("x" * 80, "is too long for the path of a socket: at most "),
+    ],
+)
+def test_a_parent_that_does_not_fit_is_refused_by_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, trouble: str
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("closed", "x" * 80):
+        (tmp_path / folder).mkdir()
+    # Root may write anywhere, whatever the mode says.
+    monkeypatch.setattr(os, "access", lambda path, _mode: not path.endswith("closed"))
+    with pytest.raises(ServingError, match=f"--run_dir={tmp_path / name} {trouble}") as caught:
+        RunDirectory(str(tmp_path / name))
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_place_that_takes_no_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_arguments: str) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(ServingError, match=r"in /tmp \(No space left on device\); choose another --run_dir"):
+        RunDirectory()
 
 
 def test_two_folders_are_never_the_same() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch import worker_loader
-from tensorgate.gateway.dispatch.placement import Placement
+from tensorgate.gateway.dispatch.placement import NO_WORKER_TEXT, Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions
@@ -282,5 +282,41 @@ def test_the_publisher_puts_a_loader_into_the_route_table_and_takes_it_out() -> 
         assert table.snapshot.versions == {}
         with pytest.raises(TypeError, match="not by a WorkerLoader"):
             await publisher.publish(ServableId("m", 1), object())  # type: ignore[arg-type]
+
+    run(scenario)
+
+
+def test_there_is_trouble_while_no_worker_is_up_and_until_its_versions_are_loaded_again() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        assert scene.placement.trouble == NO_WORKER_TEXT
+        client, loader, other = scene.up(), scene.loader(1), scene.loader(2)
+        assert scene.placement.trouble == ""
+        await loader.load()
+        await other.load()
+        scene.down(client)
+        assert scene.placement.trouble == NO_WORKER_TEXT
+        client = scene.up()
+        assert scene.placement.trouble == (
+            f"Being loaded again after the end of a worker: {loader.servable_id}, {other.servable_id}."
+        )
+        await turns()
+        assert loader.replicas
+        assert scene.placement.trouble == ""
+
+    run(scenario)
+
+
+def test_a_version_that_is_unloaded_while_it_is_lost_is_no_trouble_any_more() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        client, staying, leaving = scene.up(), scene.up("worker-1"), scene.loader()
+        await leaving.load()
+        staying.load_error = ServingError(Code.NOT_FOUND, "its files are gone")
+        scene.down(client)
+        await turns()
+        assert "Being loaded again" in scene.placement.trouble
+        await leaving.unload()
+        assert scene.placement.trouble == ""
 
     run(scenario)

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -76,9 +76,10 @@ def make_app(
     *,
     enable_cors: bool = False,
     run_timeout_s: float | None = None,
+    worker_trouble: Callable[[], str] = str,
 ) -> RestApp:
     handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
-    made = RestApp(handlers, enable_cors=enable_cors, max_body_bytes=MAX_BODY_BYTES)
+    made = RestApp(handlers, enable_cors=enable_cors, max_body_bytes=MAX_BODY_BYTES, worker_trouble=worker_trouble)
     made.set_ready(True)
     return made
 
@@ -334,6 +335,29 @@ def test_until_it_is_ready_the_api_answers_503(app: RestApp, dispatcher: FakeDis
     app.set_ready(True)
     assert ask(app, "GET", "/readyz") == Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
     assert ask(app, "POST", PREDICT_PATH, INSTANCES).status == 200
+
+
+def test_readiness_tells_of_the_workers_trouble_and_the_api_goes_on(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
+) -> None:
+    trouble = ["No worker is up."]
+    app = make_app(dispatcher, executor, worker_trouble=lambda: trouble[0])
+    ready = ask(app, "GET", "/readyz")
+    assert (ready.status, ready.body) == (503, b"No worker is up.\n")
+    assert ask(app, "GET", "/livez").status == 200
+    assert ask(app, "POST", PREDICT_PATH, INSTANCES).status == 200
+    trouble[0] = ""
+    assert ask(app, "GET", "/readyz").status == 200
+
+
+def test_during_the_servers_end_new_requests_are_told_so_and_every_answer_ends_its_connection(app: RestApp) -> None:
+    app.begin_shutdown()
+    response = ask(app, "POST", PREDICT_PATH, INSTANCES)
+    assert (response.status, response.body) == (503, error_body("The server is shutting down."))
+    assert response.headers["connection"] == "close"
+    ready, live = ask(app, "GET", "/readyz"), ask(app, "GET", "/livez")
+    assert (ready.status, ready.body, ready.headers["connection"]) == (503, b"The server is shutting down.\n", "close")
+    assert (live.status, live.headers["connection"]) == (200, "close")
 
 
 # ---- CORS ----

@@ -17,6 +17,7 @@ from tensorgate.gateway.rest.http_messages import (
 )
 from tensorgate.protos.status_codes import Code, ServingError
 
+ORIGINAL = zlib.decompressobj
 TEXT = b'{"instances": [1.0, 2.0, 5.0]}'
 
 
@@ -69,6 +70,10 @@ def test_gzip_is_inflated() -> None:
         (zlib.compress(TEXT), "not valid gzip"),
         (TEXT, "not valid gzip"),
         (gzip.compress(TEXT) + b"trailing", "followed by 8 bytes"),
+        (gzip.compress(TEXT) * 2 + b"trailing", "followed by 8 bytes"),
+        (gzip.compress(TEXT) + gzip.compress(TEXT)[:-10], "cut short"),
+        (gzip.compress(TEXT) + gzip.compress(TEXT)[:-8] + bytes(8), "not valid gzip"),
+        (gzip.compress(TEXT) + b"\x1f\x8b" + b"\xff" * 20, "not valid gzip"),
     ],
 )
 def test_broken_gzip_is_an_invalid_argument(body: bytes, text: str) -> None:
@@ -77,8 +82,43 @@ def test_broken_gzip_is_an_invalid_argument(body: bytes, text: str) -> None:
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_a_second_gzip_member_reads_as_an_empty_body() -> None:
-    assert inflate(gzip.compress(TEXT[:10]) + gzip.compress(TEXT[10:]), 1000) == b""
+@pytest.mark.parametrize("size", [1, 10, 100_000])
+def test_all_members_of_gzip_are_inflated(size: int) -> None:
+    content = bytes(range(256)) * 1000
+    body = b"".join(gzip.compress(content[begin : begin + size]) for begin in range(0, 20 * size, size))
+    assert inflate(body, len(content)) == content[: 20 * size]
+    assert inflate(gzip.compress(b"") + gzip.compress(TEXT) + gzip.compress(b""), 1000) == TEXT
+
+
+def test_members_count_together_towards_the_limit() -> None:
+    with pytest.raises(BodyTooLargeError):
+        inflate(gzip.compress(bytes(60)) * 2, 100)
+
+
+def test_a_body_of_very_many_members_is_read_in_one_go() -> None:
+    copied = 0
+
+    class Counting:
+        """A decompressobj that notes what it leaves over."""
+
+        def __init__(self, window: int) -> None:
+            self._stream = ORIGINAL(window)
+
+        def decompress(self, data: memoryview, max_length: int) -> bytes:
+            nonlocal copied
+            part = self._stream.decompress(data, max_length)
+            copied += len(self._stream.unused_data)
+            return part
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._stream, name)
+
+    member = gzip.compress(b"x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zlib, "decompressobj", Counting)
+        assert inflate(member * 5000, 5000) == b"x" * 5000
+    # Each leaves over less than one small piece, not the rest of the body.
+    assert copied <= 5000 * 4096
 
 
 def test_gzip_beyond_the_limit_is_not_inflated_to_its_end() -> None:

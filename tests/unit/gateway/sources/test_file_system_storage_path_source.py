@@ -1,6 +1,7 @@
 """The file-system source: which versions it finds, what it waits for, and what it leaves alone when it cannot look."""
 
 import asyncio
+import logging
 import os
 import pathlib
 import shutil
@@ -91,6 +92,11 @@ class Scene:
         begin = len(self.told)
         await self.source.poll_once()
         return [children for name, children in self.told[begin:] if name == "m"]
+
+
+def told_by_the_source(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Severity and text of what it logged."""
+    return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "tensorgate.source"]
 
 
 def looking() -> list[asyncio.Task[None]]:
@@ -319,10 +325,10 @@ def test_a_version_that_vanishes_between_listing_and_looking_gives_way_to_the_ne
     for child in ("1", "2", "3"):
         make_version(scene.base_path, child)
 
-    def look(path: str) -> Fingerprint | None:
+    def look(path: str, last: Fingerprint | None) -> Fingerprint | None:
         if path.endswith("3"):
             shutil.rmtree(path, ignore_errors=True)
-        return look_at(path)
+        return look_at(path, last)
 
     async def scenario() -> None:
         monkeypatch.setattr(file_system_storage_path_source, "look_at", look)
@@ -337,7 +343,7 @@ def test_a_version_whose_name_cannot_be_looked_at_changes_nothing(
     scene = Scene(tmp_path)
     make_version(scene.base_path, "1")
 
-    def look(path: str) -> Fingerprint | None:
+    def look(path: str, _last: Fingerprint | None) -> Fingerprint | None:
         raise OSError(5, "Input/output error", path)
 
     async def scenario() -> None:
@@ -415,6 +421,7 @@ def test_an_incomplete_version_is_waited_for_and_said_so_once(
 ) -> None:
     scene = Scene(tmp_path)
     make_version(scene.base_path, "1")
+    caplog.set_level(logging.INFO)
 
     async def scenario() -> None:
         await scene.look()
@@ -427,7 +434,56 @@ def test_an_incomplete_version_is_waited_for_and_said_so_once(
         assert await scene.look() == [["2"]]
 
     run(scenario)
-    assert caplog.text.count(f"waiting for the files of {scene.base_path / '2'} to be complete") == 1
+    assert told_by_the_source(caplog) == [
+        (logging.INFO, f"waiting for the files of {scene.base_path / '2'} to be complete: it lacks saved_model.pb")
+    ]
+
+
+def test_a_version_without_the_values_of_its_variables_is_waited_for_until_they_come(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path)
+    make_version(scene.base_path, "1")
+    caplog.set_level(logging.INFO)
+    path = scene.base_path / "2"
+
+    async def scenario() -> None:
+        await scene.look()
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"\x12\x09RestoreV2\x12\x0bVarHandleOp")
+        for _ in range(10):
+            assert await scene.look() == []
+            scene.clock.advance(GIVEN_UP_US / 1e6)
+        (path / "variables").mkdir()
+        (path / "variables" / "variables.data-00000-of-00001").touch()
+        assert await scene.look() == []
+        (path / "variables" / "variables.index").touch()
+        await scene.look()
+        assert await scene.look() == [["2"]]
+
+    run(scenario)
+    lacks = "it lacks variables/variables.index, variables/variables.data-00000-of-00001"
+    assert told_by_the_source(caplog) == [
+        (logging.INFO, f"waiting for the files of {path} to be complete: {lacks}"),
+        (logging.WARNING, f"the files of {path} are still not complete after 60 s: {lacks}"),
+    ]
+
+
+def test_of_many_files_that_are_missing_some_are_named(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path)
+    caplog.set_level(logging.INFO)
+    path = make_version(scene.base_path, "1")
+    (path / "variables").mkdir()
+    (path / "variables" / "variables.data-00007-of-00009").touch()
+
+    async def scenario() -> None:
+        assert await scene.look() == []
+
+    run(scenario)
+    shards = ", ".join(f"variables/variables.data-0000{i}-of-00009" for i in range(2))
+    assert told_by_the_source(caplog)[0][1].endswith(f": it lacks variables/variables.index, {shards} and 6 more")
 
 
 def test_an_incomplete_version_that_nobody_writes_is_aspired_in_the_end(tmp_path: pathlib.Path) -> None:
@@ -448,6 +504,7 @@ def test_a_server_that_starts_during_an_export_serves_the_version_before(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene(tmp_path, LatestVersions(2))
+    caplog.set_level(logging.INFO)
     for child in ("1", "2", "3"):
         make_version(scene.base_path, child)
     path = scene.half_version("4")
@@ -461,8 +518,8 @@ def test_a_server_that_starts_during_an_export_serves_the_version_before(
         assert await scene.look() == [["4", "3"]]
 
     run(scenario)
-    assert [record.getMessage() for record in caplog.records if record.name == "tensorgate.source"] == [
-        f"waiting for the files of {path} to be complete"
+    assert [message for _, message in told_by_the_source(caplog)] == [
+        f"waiting for the files of {path} to be complete: it lacks saved_model.pb"
     ]
 
 

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from tensorgate.gateway.sources import version_files
+from tensorgate.gateway.sources.checkpoint_need import CheckpointNeed
 from tensorgate.gateway.sources.version_files import (
     GIVEN_UP_US,
     QUIET_US,
@@ -17,9 +19,14 @@ from tensorgate.gateway.sources.version_files import (
 NOW_US = 1_700_000_000_000_000
 
 
-def fingerprint(*names: str, age_us: int = 0) -> Fingerprint:
+INDEX = "variables/variables.index"
+SHARD = "variables/variables.data-00000-of-00001"
+GRAPH_WITH_VARIABLES = b"\x12\x09RestoreV2\x12\x0bVarHandleOp"
+
+
+def fingerprint(*names: str, age_us: int = 0, need: CheckpointNeed | None = None) -> Fingerprint:
     """Files of these names, changed so long before NOW_US."""
-    return Fingerprint(tuple((name, 10, (NOW_US - age_us) * 1000) for name in sorted(names)))
+    return Fingerprint(tuple((name, 10, (NOW_US - age_us) * 1000) for name in sorted(names)), need)
 
 
 def names(path: pathlib.Path) -> list[str]:
@@ -32,6 +39,8 @@ COMPLETE = [
     ["saved_model.pb"],
     ["saved_model.pbtxt"],
     ["./", "saved_model.pb", "assets/", "assets/words.txt"],
+    # As TensorFlow 1's builder leaves a graph without variables.
+    ["saved_model.pb", "variables/"],
     ["saved_model.pb", "variables/", "variables/variables.index", "variables/variables.data-00000-of-00001"],
     [
         "saved_model.pb",
@@ -53,10 +62,6 @@ INCOMPLETE = [
     (["./"], ["saved_model.pb"]),
     (["assets/saved_model.pb"], ["saved_model.pb"]),
     (["saved_model.pb.part"], ["saved_model.pb"]),
-    (
-        ["saved_model.pb", "variables/"],
-        ["variables/variables.index", "variables/variables.data-00000-of-00001"],
-    ),
     (["saved_model.pb", "variables/variables.index"], ["variables/variables.data-00000-of-00001"]),
     (["saved_model.pb", "variables/variables.data-00000-of-00001"], ["variables/variables.index"]),
     (
@@ -78,6 +83,30 @@ def test_a_complete_layout_lacks_nothing(files: list[str]) -> None:
 @pytest.mark.parametrize(("files", "missing"), INCOMPLETE)
 def test_what_is_missing_is_named(files: list[str], missing: list[str]) -> None:
     assert missing_files(fingerprint(*files)) == missing
+
+
+@pytest.mark.parametrize("need", [CheckpointNeed.VARIABLES, CheckpointNeed.UNUSED])
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [([], [INDEX, SHARD]), (["variables/"], [INDEX, SHARD]), (["variables/", INDEX], [SHARD]), ([SHARD, INDEX], [])],
+)
+def test_a_graph_that_restores_something_lacks_the_checkpoint(
+    need: CheckpointNeed, files: list[str], missing: list[str]
+) -> None:
+    assert missing_files(fingerprint("saved_model.pb", *files, need=need)) == missing
+
+
+@pytest.mark.parametrize("files", [[], ["variables/"]])
+def test_a_graph_that_restores_nothing_lacks_nothing(files: list[str]) -> None:
+    assert missing_files(fingerprint("saved_model.pb", *files, need=CheckpointNeed.NONE)) == []
+
+
+@pytest.mark.parametrize(
+    ("need", "settled"), [(CheckpointNeed.VARIABLES, False), (CheckpointNeed.UNUSED, True), (CheckpointNeed.NONE, True)]
+)
+def test_variables_are_waited_for_without_end(need: CheckpointNeed, settled: bool) -> None:
+    now = fingerprint("saved_model.pb", age_us=100 * GIVEN_UP_US, need=need)
+    assert is_settled(now, now, NOW_US) is settled
 
 
 @pytest.mark.parametrize(
@@ -205,3 +234,53 @@ def test_a_folder_that_cannot_be_listed_is_a_version_that_lacks_its_files(
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert names(tmp_path) == ["./"]
+
+
+def test_the_graph_is_asked_where_its_checkpoint_is_not_all_there(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(GRAPH_WITH_VARIABLES)
+    (tmp_path / "variables").mkdir()
+    for name in (INDEX, SHARD):
+        seen = look_at(str(tmp_path))
+        assert seen is not None
+        assert seen.need is CheckpointNeed.VARIABLES
+        assert name in missing_files(seen)
+        (tmp_path / name).touch()
+    seen = look_at(str(tmp_path))
+    assert seen is not None
+    assert seen.need is None
+    assert missing_files(seen) == []
+
+
+def test_a_graph_is_read_again_only_when_it_has_changed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = tmp_path / "saved_model.pb"
+    graph.write_bytes(GRAPH_WITH_VARIABLES)
+    reads = []
+
+    def read(path: str) -> CheckpointNeed:
+        reads.append(path)
+        return CheckpointNeed.VARIABLES
+
+    monkeypatch.setattr(version_files, "read_checkpoint_need", read)
+    last = look_at(str(tmp_path))
+    (tmp_path / "assets").mkdir()
+    assert look_at(str(tmp_path), last) != last
+    assert reads == [str(graph)]
+    graph.write_bytes(GRAPH_WITH_VARIABLES * 2)
+    look_at(str(tmp_path), last)
+    assert reads == [str(graph)] * 2
+
+
+def test_a_graph_that_cannot_be_read_is_left_to_its_loading(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "saved_model.pb").touch()
+
+    def refuse(path: str) -> CheckpointNeed:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(version_files, "read_checkpoint_need", refuse)
+    seen = look_at(str(tmp_path))
+    assert seen is not None
+    assert missing_files(seen) == []
