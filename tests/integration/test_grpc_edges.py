@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 import zmq
 
+from tensorgate._native import nghttp2_api
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.core.event_bus import EventBus
@@ -44,6 +45,11 @@ WATCH = "/test.Service/Watch"
 @pytest.fixture(params=["native", "grpcio"], autouse=True)
 def edge_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs with each of the edges."""
+    if request.param == "native":
+        try:
+            nghttp2_api.load_library()
+        except nghttp2_api.LibraryError as error:
+            pytest.skip(f"the native gRPC edge cannot run here: {error}")
     monkeypatch.setattr(Served, "edge_name", request.param)
 
 

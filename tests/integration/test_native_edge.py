@@ -13,6 +13,7 @@ import h2.config
 import h2.connection
 import pytest
 
+from tensorgate._native import nghttp2_api
 from tensorgate._native.grpc_edge import EVENT_CLOSED, EVENT_DRAINED, EVENT_END, EVENT_MESSAGE, EVENT_START
 from tensorgate.protos.status_codes import Code
 from tests.fakes.fake_worker import HOLD_MARK
@@ -37,6 +38,14 @@ ENHANCE_YOUR_CALM = 11
 def hold_request() -> bytes:
     """A request that FakeWorker answers only once it is cancelled."""
     return predict_request(HOLD_MARK)
+
+
+@pytest.fixture(autouse=True)
+def _needs_nghttp2() -> None:
+    try:
+        nghttp2_api.load_library()
+    except nghttp2_api.LibraryError as error:
+        pytest.skip(f"the native gRPC edge cannot run here: {error}")
 
 
 @pytest.fixture

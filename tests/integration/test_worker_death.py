@@ -40,9 +40,10 @@ def test_a_killed_worker_fails_its_requests_at_once_and_is_respawned(
         server.prediction.Predict(keep, timeout=30)
     # While it stands still the counter's requests wait, some with the worker, most in the gateway.
     os.kill(first, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(first), "the worker to stand still")
     queued = [server.prediction.Predict.future(keep, timeout=60) for _ in range(50)]
     time.sleep(0.5)
-    assert not any(call.done() for call in slow + queued)
+    assert [call for call in slow + queued if call.done()] == []
     began = time.monotonic()
     os.kill(first, signal.SIGKILL)
     outcomes = {(call.exception(timeout=10).code(), "worker" in call.exception().details()) for call in slow + queued}
@@ -59,6 +60,12 @@ def test_a_killed_worker_fails_its_requests_at_once_and_is_respawned(
     assert response.outputs["kept"].string_val == [b"nothing"]
     wait_until(lambda: answers(server, predict_request("half_plus_two", x=floats(1))), "half_plus_two loaded again")
     assert not process_exists(first)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether each thread of the process stands still."""
+    states = [path.read_text(encoding="utf-8") for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
 
 def answers(server: ModelServer, request: PredictRequest) -> bool:

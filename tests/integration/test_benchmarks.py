@@ -1,0 +1,35 @@
+"""The benchmarks run and print their tables; what they say is for people to judge."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> list[list[str]]:
+    """The words of each line that a benchmark prints."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments], capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.mark.skipif(
+    not (shutil.which("h2load") and shutil.which("nghttpd")), reason="h2load and nghttpd are not installed"
+)
+def test_the_data_plane_is_measured_beside_servers_that_echo() -> None:
+    """Which also holds every answer's size against the right one."""
+    arguments = ["--rounds=1", "--run_s=0.05", "--concurrency=1,16", "--bodies=1", "--models=2"]
+    _, *rows = run("data_plane.py", *arguments)
+    servers = ["native", "grpcio", "echo", "nghttpd"]
+    assert [(row[2], row[3]) for row in rows if row[0] == "2"] == [(c, name) for c in ("1", "16") for name in servers]
+    assert all(float(row[4]) > 0 for row in rows if row[0] == "2")
+
+
+def test_the_workers_cost_is_measured() -> None:
+    assert any("median" in row for row in run("worker_cost.py", "--runs=200"))
