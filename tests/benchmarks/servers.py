@@ -55,9 +55,11 @@ def model_server(
     """Our server with these models, ready; its gRPC port, its REST port, its process."""
     port, rest_port = free_port(), free_port()
     with tempfile.NamedTemporaryFile("w", prefix="models-", suffix=".config") as config:
-        for name, path in base_paths.items():
-            entry = f'name: "{name}" base_path: "{path}" model_platform: "tensorflow"'
-            config.write(f"model_config_list {{ config {{ {entry} }} }}\n")
+        entries = "\n".join(
+            f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
+            for name, path in base_paths.items()
+        )
+        config.write(f"model_config_list {{ {entries} }}")
         config.flush()
         command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
         command += [f"--model_config_file={config.name}", "--log_level=warning", *flags]
