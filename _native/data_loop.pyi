@@ -27,6 +27,7 @@ class DataLoop:
         epoch: int,
         num_execution_threads: int,
         send_high_water_mark: int = 0,
+        stream_path: str = "",
     ) -> Self: ...
     def start(self) -> None:
         """Starts the threads. Once: RuntimeError after that."""

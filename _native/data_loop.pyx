@@ -11,8 +11,11 @@ Here are a turn of the loop and its life: what start opens, stop closes in rever
 Source: zmq_getsockopt(3) on ZMQ_FD; the modules named above.
 """
 
+import os
+
 from tensorgate._native.zmq_api import load_library
 
+from libc.errno cimport errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -38,6 +41,7 @@ from tensorgate._native.event_loop cimport (
     timer_set,
 )
 from tensorgate._native.execution_pool cimport pool_start, pool_stop
+from tensorgate._native.frame_stream cimport listen_on_path
 from tensorgate._native.id_table cimport IdNode, id_table_free, id_table_init
 from tensorgate._native.loop_errands cimport (
     cancel_all_task,
@@ -47,8 +51,9 @@ from tensorgate._native.loop_errands cimport (
     wait_for_errand,
     withdraw_task,
 )
+from tensorgate._native.loop_links cimport links_close, links_have_unsent, links_listen, links_may_have
 from tensorgate._native.loop_replies cimport retry_unsent, run_free
-from tensorgate._native.loop_requests cimport take_cancels, take_requests
+from tensorgate._native.loop_requests cimport take_cancels, take_link_requests, take_requests
 from tensorgate._native.loop_runs cimport complete_done, may_sleep, sentinel_main, stop_sentinel
 from tensorgate._native.loop_state cimport RETRY_AFTER_US, Errand, LoopState, Servable
 from tensorgate._native.posix cimport (
@@ -105,6 +110,7 @@ cdef void _on_again(Timer* timer) noexcept nogil:
 cdef void _on_turn(Hook* hook) noexcept nogil:
     cdef LoopState* state = <LoopState*>hook.owner
     cdef int64_t again_us
+    cdef bint has_more
     if state.num_unsent and state.retry_us <= state.loop.now_us:
         retry_unsent(state)
     while True:
@@ -113,13 +119,18 @@ cdef void _on_turn(Hook* hook) noexcept nogil:
             state.cancels_may_have = not take_cancels(state)
         if state.data_may_have and not take_requests(state):
             return
+        if state.links is not NULL and not take_link_requests(state):
+            return
         end_errands_if_idle(state)
-        if state.data_may_have and state.spare is NULL:
+        has_more = state.data_may_have or links_may_have(state)
+        if has_more and state.spare is NULL:
             again_us = monotonic_now_us() + RETRY_AFTER_US
-        elif state.data_may_have or state.cancels_may_have:
+        elif has_more or state.cancels_may_have:
             again_us = state.loop.now_us
         elif state.num_unsent:
             again_us = state.retry_us
+        elif state.waiting_for_idle is not NULL and links_have_unsent(state):
+            again_us = monotonic_now_us() + RETRY_AFTER_US
         else:
             again_us = -1
         if again_us < 0:
@@ -153,7 +164,7 @@ cdef class DataLoop:
 
     def __cinit__(
         self, context, str data_endpoint not None, str cancel_endpoint not None, uint64_t epoch,
-        int num_execution_threads, int send_high_water_mark=0,
+        int num_execution_threads, int send_high_water_mark=0, str stream_path not None="",
     ):
         cdef LoopState* state = &self.state
         self._sessions = {}
@@ -165,6 +176,7 @@ cdef class DataLoop:
         pthread_mutex_init(&state.errand_mutex, NULL)
         pthread_cond_init(&state.errand_done, NULL)
         state.done_watch.fd = -1
+        state.listener.fd = -1
         self._made = True
         if num_execution_threads < 1:
             raise ValueError(f"num_execution_threads must be positive; was {num_execution_threads}")
@@ -193,6 +205,8 @@ cdef class DataLoop:
         self._watch(&state.data_watch, socket_fd(state.data), _on_data)
         self._watch(&state.cancels_watch, socket_fd(state.cancels), _on_cancels)
         self._watch(&state.done_watch, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), _on_done)
+        if stream_path:
+            self._listen(stream_path)
         timer_init(&state.again_timer, _on_again, state)
         state.turn_hook.run = _on_turn
         state.turn_hook.owner = state
@@ -209,6 +223,15 @@ cdef class DataLoop:
         encoded = endpoint.encode()
         if zmq.bind(socket, <const char*><bytes>encoded) != 0:
             raise OSError(zmq.last_error(), f"{endpoint}: {zmq.strerror(zmq.last_error()).decode()}")
+        return 0
+
+    cdef int _listen(self, str path) except -1:
+        cdef bytes encoded = os.fsencode(path)
+        cdef int fd = listen_on_path(encoded)
+        if fd < 0:
+            raise OSError(errno, f"{path}: {os.strerror(errno)}")
+        if not links_listen(&self.state, fd):
+            raise OSError("the data loop has no descriptors: too many open files?")
         return 0
 
     cdef int _watch(self, Watch* watch, int fd, void (*on_ready)(Watch*, uint32_t) noexcept nogil) except -1:
@@ -257,6 +280,7 @@ cdef class DataLoop:
         cdef LoopState* state = &self.state
         if self._has_loop:
             self._has_loop = False
+            links_close(state)
             loop_free(&state.loop)
             # What was posted too late for the loop's thread has just been run.
             state.data_may_have = False

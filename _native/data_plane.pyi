@@ -50,10 +50,12 @@ class DataPlane:
         credit: int,
         max_queued: int,
         max_queued_bytes: int,
+        stream_path: str = "",
     ) -> None:
         """A worker's incarnation is up. ``number`` is never reused; credit (a version's) and bounds are each thread's.
 
-        Raises OSError if its sockets cannot be opened.
+        ``stream_path``: a unix socket that a worker of this host may listen on; requests go there instead of to the
+        data endpoint if it does. Raises OSError if its sockets cannot be opened.
         """
 
     def remove_line(self, number: int, cause: str) -> None:

@@ -10,6 +10,7 @@ two turns of its loop, so the wait is a turn's length.
 Threads are ended in __del__, which runs before the cyclic garbage collector takes anything away from the object.
 """
 
+import os
 import threading
 
 from cpython.buffer cimport PyBuffer_Release
@@ -291,6 +292,7 @@ cdef class DataPlane:
     def add_line(
         self, uint64_t number, uint64_t epoch, str name not None, str data_endpoint not None,
         str cancel_endpoint not None, size_t credit, size_t max_queued, size_t max_queued_bytes,
+        str stream_path not None="",
     ):
         cdef Broadcast broadcast
         cdef LineOptions options
@@ -298,6 +300,7 @@ cdef class DataPlane:
         cdef bytes name_utf8 = name.encode()
         cdef bytes data_utf8 = data_endpoint.encode()
         cdef bytes cancel_utf8 = cancel_endpoint.encode()
+        cdef bytes stream_utf8 = os.fsencode(stream_path)
         if credit < 1:
             raise ValueError("credit must be positive: nothing would ever be handed to the worker")
         with self._lock:
@@ -314,6 +317,7 @@ cdef class DataPlane:
             options.name = name_utf8
             options.data_endpoint = data_utf8
             options.cancel_endpoint = cancel_utf8
+            options.stream_path = stream_utf8
             options.credit = credit
             options.max_queued = max_queued
             options.max_queued_bytes = max_queued_bytes

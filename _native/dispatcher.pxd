@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch
+from tensorgate._native.frame_stream cimport FrameStream
 from tensorgate._native.route_table cimport RouteSnapshot, VersionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
@@ -95,9 +96,10 @@ cdef struct Line:
     uint64_t number          # the incarnation; never reused
     uint64_t epoch           # of the frames
     char* name               # such as worker-0
-    void* data               # DEALER
+    FrameStream stream       # to a worker of this host that listens for it; closed where there is none
+    void* data               # DEALER, where there is no stream
     void* cancels            # PUSH
-    Watch watch              # of data's descriptor
+    Watch watch              # of data's descriptor; fd -1 where there is none
     size_t credit            # requests of one version that it is handed at most
     size_t max_handed        # requests of all versions
     size_t num_handed
@@ -119,6 +121,7 @@ cdef struct LineOptions:
     const char* name
     const char* data_endpoint
     const char* cancel_endpoint
+    const char* stream_path      # empty: requests go by ZeroMQ
     size_t credit
     size_t max_queued
     size_t max_queued_bytes

@@ -67,6 +67,8 @@ from tensorgate._native.worker_frames cimport (
     FOUND_NOTHING,
     FOUND_REPLY,
     close_sockets,
+    flush_requests,
+    has_stream,
     open_sockets,
     receive_reply,
     send_cancel,
@@ -355,7 +357,10 @@ cdef bint _hand(
         writer_init(&message)
         put_text(&message, line.name)
         put_text(&message, " cannot be reached: ")
-        put_text(&message, zmq.strerror(zmq.last_error()))
+        if has_stream(line):
+            put_text(&message, "its socket is closed")
+        else:
+            put_text(&message, zmq.strerror(zmq.last_error()))
         _end_with(request, UNAVAILABLE, &message)
         return False
     request.stage = STAGE_HANDED
@@ -463,6 +468,7 @@ cdef void _drain_lines(Hook* hook) noexcept nogil:
     timer_cancel(dispatcher.loop, &dispatcher.drain_timer)
     while line is not NULL:
         num_taken = 0
+        line.may_have_replies |= line.stream.may_have
         # Sending on the way sets the flag again.
         while line.may_have_replies and num_taken < MAX_REPLIES_PER_TURN:
             line.may_have_replies = False
@@ -475,6 +481,8 @@ cdef void _drain_lines(Hook* hook) noexcept nogil:
     timer_cancel(dispatcher.loop, &dispatcher.drain_timer)
     line = dispatcher.lines
     while line is not NULL:
+        # After the replies, which may have made room for more requests.
+        flush_requests(line)
         if line.may_have_replies:
             _expect_replies(line)
         line = line.next
@@ -519,17 +527,20 @@ cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options
     line.watch.on_ready = _on_readable
     line.watch.owner = line
     line.name = strdup(options.name)
-    if line.name is NULL or not open_sockets(line, options.data_endpoint, options.cancel_endpoint):
+    if line.name is NULL or not open_sockets(
+        line, options.data_endpoint, options.cancel_endpoint, options.stream_path
+    ):
         _free_line(line)
         return False
-    fd = socket_fd(line.data)
-    if fd >= 0:
-        line.watch.fd = fd
-        if not loop_watch(dispatcher.loop, &line.watch, EPOLLIN):
-            line.watch.fd = -1
-    if line.watch.fd < 0:
-        _free_line(line)
-        return False
+    if not has_stream(line):
+        fd = socket_fd(line.data)
+        if fd >= 0:
+            line.watch.fd = fd
+            if not loop_watch(dispatcher.loop, &line.watch, EPOLLIN):
+                line.watch.fd = -1
+        if line.watch.fd < 0:
+            _free_line(line)
+            return False
     line.next = dispatcher.lines
     dispatcher.lines = line
     _expect_replies(line)  # what the socket signalled before it was watched

@@ -10,7 +10,8 @@ from libc.stddef cimport size_t
 
 from tensorgate._native.event_loop cimport Task, monotonic_now_us
 from tensorgate._native.id_table cimport IdNode, id_add, id_take
-from tensorgate._native.loop_state cimport Errand, LoopState, Servable, run_of
+from tensorgate._native.loop_links cimport links_have_unsent, links_may_have
+from tensorgate._native.loop_state cimport Errand, Link, LoopState, Servable, run_of
 from tensorgate._native.posix cimport (
     atomic_store,
     pthread_cond_broadcast,
@@ -35,7 +36,9 @@ cdef void end_errand(LoopState* state, Errand* errand) noexcept nogil:
 
 cdef void end_errands_if_idle(LoopState* state) noexcept nogil:
     cdef Errand* errand
-    if state.data_may_have or state.runs.num_nodes or state.num_unsent:
+    if state.data_may_have or links_may_have(state) or state.runs.num_nodes or state.num_unsent:
+        return
+    if links_have_unsent(state) and not 0 <= state.give_up_us <= state.loop.now_us:
         return
     while state.waiting_for_idle is not NULL:
         errand = state.waiting_for_idle
@@ -63,9 +66,13 @@ cdef void withdraw_task(Task* task) noexcept nogil:
 cdef void drain_task(Task* task) noexcept nogil:
     cdef LoopState* state = <LoopState*>task.owner
     cdef Errand* errand = <Errand*>task
+    cdef Link* link = state.links
     state.is_draining = True
     # Ended by the hook: requests that lie in the socket are taken in and refused first.
     state.data_may_have = True
+    while link is not NULL:
+        link.stream.may_have = True
+        link = link.next
     errand.next = state.waiting_for_idle
     state.waiting_for_idle = errand
 

@@ -18,7 +18,9 @@ from libc.string cimport memcmp, memset, strlen
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, writer_init
 from tensorgate._native.event_loop cimport monotonic_now_us
 from tensorgate._native.frame_header cimport ReplyHeader, write_reply_header
-from tensorgate._native.loop_state cimport RETRY_AFTER_US, LoopState, Run, RunList, pop_run, push_run
+from tensorgate._native.frame_stream cimport stream_flush, stream_send
+from tensorgate._native.loop_links cimport link_forget_run
+from tensorgate._native.loop_state cimport Link, RETRY_AFTER_US, LoopState, Run, RunList, pop_run, push_run
 from tensorgate._native.predict cimport run_result_free, run_result_init
 from tensorgate._native.status_codes cimport OK, RESOURCE_EXHAUSTED
 from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, ZMQ_SNDMORE, message_of_copy, message_of_malloc, zmq, zmq_msg_t
@@ -46,7 +48,8 @@ cdef void run_free(Run* run) noexcept nogil:
         free(run)
 
 
-cdef bint _write_header(LoopState* state, const Run* run, zmq_msg_t* message) noexcept nogil:
+cdef bint _write_header(LoopState* state, const Run* run) noexcept nogil:
+    """Into state.reply_header."""
     cdef ReplyHeader header
     memset(&header, 0, sizeof(ReplyHeader))
     header.epoch = state.epoch
@@ -59,14 +62,31 @@ cdef bint _write_header(LoopState* state, const Run* run, zmq_msg_t* message) no
     state.reply_header.size = 0
     state.reply_header.failed = False
     write_reply_header(&state.reply_header, &header)
-    return not state.reply_header.failed and message_of_copy(
-        message, state.reply_header.data, state.reply_header.size)
+    return not state.reply_header.failed
+
+
+cdef bint _send_on_link(LoopState* state, Run* run) noexcept nogil:
+    cdef Link* link = run.link
+    if not _write_header(state, run):
+        return False
+    if stream_send(&link.stream, state.reply_header.data, state.reply_header.size, &run.payload):
+        state.counters.completed += 1
+        stream_flush(&link.stream)
+    else:
+        state.counters.unsent += 1
+    run_free(run)
+    link_forget_run(state, link)
+    return True
 
 
 cdef bint _send(LoopState* state, Run* run) noexcept nogil:
     """False: not now. True: the reply has gone, or never will; the run is freed."""
     cdef zmq_msg_t header
-    if not _write_header(state, run, &header):
+    if run.link is not NULL:
+        return _send_on_link(state, run)
+    if not _write_header(state, run) or not message_of_copy(
+        &header, state.reply_header.data, state.reply_header.size
+    ):
         return False
     state.data_may_have = True
     if zmq.msg_send(&run.peer, state.data, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0:

@@ -9,15 +9,18 @@ Source: zmq_msg_recv(3), zmq_getsockopt(3) on ZMQ_FD.
 """
 
 from libc.errno cimport EINTR
-from libc.stdint cimport uint64_t, uint8_t
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from tensorgate._native.event_loop cimport monotonic_now_us
 from tensorgate._native.execution_pool cimport pool_submit, runs_at_once
 from tensorgate._native.frame_header cimport RequestHeader, read_cancel_header, read_request_header
+from tensorgate._native.frame_stream cimport STREAM_BROKEN, STREAM_EMPTY, StreamResult, stream_receive
 from tensorgate._native.id_table cimport IdNode, id_add, id_find
+from tensorgate._native.loop_links cimport link_leave
 from tensorgate._native.loop_replies cimport reply, run_new, set_error
 from tensorgate._native.loop_runs cimport on_run_done, run_at_once
-from tensorgate._native.loop_state cimport LoopState, Run, Servable, run_of
+from tensorgate._native.loop_state cimport Link, LoopState, Run, Servable, run_of
 from tensorgate._native.posix cimport atomic_store
 from tensorgate._native.session cimport deadline_after
 from tensorgate._native.status_codes cimport UNAVAILABLE
@@ -51,6 +54,8 @@ cdef int _receive(LoopState* state, Run* run) noexcept nogil:
 cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
     """False: another thread has taken the loop over."""
     run.node.id = header.request_id
+    if run.link is not NULL:
+        run.link.num_runs += 1
     run.servable = <Servable*>id_find(&state.servables, header.servable_handle)
     if run.servable is NULL or state.is_draining:
         if run.servable is NULL:
@@ -76,12 +81,56 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
     return True
 
 
+cdef bint _admit(LoopState* state, const uint8_t* bytes, size_t size) noexcept nogil:
+    """Begins the spare run, which has the payload, if this is a request's header. False: as _start_run."""
+    cdef RequestHeader header
+    cdef Run* run = state.spare
+    if not read_request_header(bytes, size, &header):
+        state.counters.malformed += 1
+    elif header.epoch != state.epoch:
+        state.counters.foreign += 1
+    elif id_find(&state.runs, header.request_id) is not NULL:
+        state.counters.duplicates += 1
+    else:
+        state.spare = NULL
+        return _start_run(state, run, &header)
+    return True
+
+
+cdef bint take_link_requests(LoopState* state) noexcept nogil:
+    cdef Link* link = state.links
+    cdef Link* following
+    cdef const uint8_t* header
+    cdef size_t size
+    cdef StreamResult result
+    cdef int _i
+    while link is not NULL:
+        following = link.next
+        for _i in range(MAX_REQUESTS_PER_TURN):
+            if not link.stream.may_have:
+                break
+            if state.spare is NULL:
+                state.spare = run_new()
+                if state.spare is NULL:
+                    return True
+            result = stream_receive(&link.stream, &header, &size, &state.spare.payload)
+            if result == STREAM_BROKEN:
+                link_leave(state, link)
+                break
+            if result == STREAM_EMPTY:
+                break
+            state.spare.link = link
+            if not _admit(state, header, size):
+                return False
+        link = following
+    return True
+
+
 cdef bint take_requests(LoopState* state) noexcept nogil:
     """Until the socket says that it has no more, or others shall have their turn; data_may_have then tells which.
 
     False: another thread has taken the loop over.
     """
-    cdef RequestHeader header
     cdef Run* run
     cdef int num_frames, _i
     for _i in range(MAX_REQUESTS_PER_TURN):
@@ -94,18 +143,11 @@ cdef bint take_requests(LoopState* state) noexcept nogil:
         if num_frames == 0:
             state.data_may_have = False
             return True
-        if num_frames != 3 or not read_request_header(
-            <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header), &header,
-        ):
+        run.link = NULL
+        if num_frames != 3:
             state.counters.malformed += 1
-        elif header.epoch != state.epoch:
-            state.counters.foreign += 1
-        elif id_find(&state.runs, header.request_id) is not NULL:
-            state.counters.duplicates += 1
-        else:
-            state.spare = NULL
-            if not _start_run(state, run, &header):
-                return False
+        elif not _admit(state, <const uint8_t*>zmq.msg_data(&state.header), zmq.msg_size(&state.header)):
+            return False
     return True
 
 

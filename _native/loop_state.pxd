@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Task, Timer, Watch
 from tensorgate._native.execution_pool cimport ExecutionPool, Job, JobLine
+from tensorgate._native.frame_stream cimport FrameStream
 from tensorgate._native.id_table cimport IdNode, IdTable
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.session cimport SessionState
@@ -30,9 +31,17 @@ cdef struct Run:
     Job job                  # first: what the pool hands back
     IdNode node              # found by request id
     Servable* servable       # NULL: there is none of that handle
-    zmq_msg_t peer           # the gateway's routing id
+    Link* link               # where it came from; NULL: the ROUTER
+    zmq_msg_t peer           # the gateway's routing id there
     zmq_msg_t payload        # the request; once it has run, the response
     bint surprised           # it ran at once, and too long
+
+
+cdef struct Link:
+    # A gateway that is connected directly.
+    FrameStream stream       # closed once the gateway has gone
+    Link* next
+    uint64_t num_runs        # taken in and not answered
 
 
 cdef struct RunList:
@@ -71,6 +80,8 @@ cdef struct LoopState:
     Watch done_watch
     Hook turn_hook
     Timer again_timer        # due: there is more to do, though no descriptor will say so
+    Watch listener           # fd -1: nobody connects directly
+    Link* links
     bint data_may_have       # the socket has not said EAGAIN since its descriptor or a send last woke it
     bint cancels_may_have
     IdTable servables

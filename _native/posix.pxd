@@ -56,14 +56,38 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLRDHUP
 
 
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void* iov_base
+        size_t iov_len
+
+
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)
     int accept4(int fd, void* address, void* address_size, int flags)
     int setsockopt(int fd, int level, int option, const void* value, unsigned int size)
+    int socket(int family, int kind, int protocol)
+    cdef struct sockaddr:
+        pass
+    int bind(int fd, const sockaddr*, unsigned int size)
+    int listen(int fd, int backlog)
+    int connect(int fd, const sockaddr*, unsigned int size)
+    cdef struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    Py_ssize_t sendmsg(int fd, const msghdr*, int flags)
+    int AF_UNIX
+    int SOCK_STREAM
     int MSG_NOSIGNAL
     int SOCK_NONBLOCK
     int SOCK_CLOEXEC
+
+
+cdef extern from "<sys/un.h>" nogil:
+    cdef struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
 
 
 cdef extern from "<netinet/in.h>" nogil:

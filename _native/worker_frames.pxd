@@ -12,12 +12,18 @@ cdef enum Found:
     FOUND_FOREIGN = 2  # a message that is no reply, or one of another epoch
 
 
-# Connects, which does not wait for the worker. False: out of memory or descriptors, or no such endpoint.
-cdef bint open_sockets(Line* line, const char* data_endpoint, const char* cancel_endpoint) noexcept nogil
+# Connects: to the stream where there is one, else to the data endpoint, which does not wait for the worker. False: out of
+# memory or descriptors, or no such endpoint.
+cdef bint open_sockets(
+    Line* line, const char* data_endpoint, const char* cancel_endpoint, const char* stream_path) noexcept nogil
+cdef inline bint has_stream(const Line* line) noexcept nogil:
+    return line.data is NULL
 # Also of a line that has not got all of them. What has not been sent is dropped.
 cdef void close_sockets(Line* line) noexcept nogil
-# Sends ``[request header][payload]``; the payload's memory goes with the frame, uncopied. False: see zmq.last_error().
+# Sends ``[request header][payload]``; the payload's memory goes with the frame, uncopied. On a stream it waits for
+# flush_requests. False: the worker cannot be reached.
 cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, int64_t remaining_us) noexcept nogil
+cdef void flush_requests(Line* line) noexcept nogil
 # Sends ``[cancel header]`` on a socket of its own, so that it overtakes queued requests. Cancelling only saves work:
 # where it fails the worker replies in any case, or dies.
 cdef void send_cancel(Line* line, uint64_t request_id) noexcept nogil

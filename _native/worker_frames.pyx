@@ -6,6 +6,7 @@ high-water mark: the dispatcher's credit bounds what is under way, and ZeroMQ mu
 Source: the frames' headers are those of frame_header.
 """
 
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport writer_free
@@ -15,6 +16,15 @@ from tensorgate._native.frame_header cimport (
     read_reply_header,
     write_cancel_header,
     write_request_header,
+)
+from tensorgate._native.frame_stream cimport (
+    STREAM_MESSAGE,
+    connect_to_path,
+    stream_close,
+    stream_flush,
+    stream_open,
+    stream_receive,
+    stream_send,
 )
 from tensorgate._native.zmq_api cimport (
     ZMQ_DEALER,
@@ -34,19 +44,36 @@ cdef enum:
     RECONNECT_INTERVAL_MS = 10
 
 
-cdef bint open_sockets(Line* line, const char* data_endpoint, const char* cancel_endpoint) noexcept nogil:
-    line.data = open_socket(line.dispatcher.context, ZMQ_DEALER)
-    line.cancels = open_socket(line.dispatcher.context, ZMQ_PUSH)
+cdef bint _open_stream(Line* line, const char* path) noexcept nogil:
+    cdef int fd
+    if path[0] == 0:
+        return False
+    fd = connect_to_path(path)
+    return fd >= 0 and stream_open(&line.stream, line.dispatcher.loop, fd)
+
+
+cdef bint _connect(Line* line, void* socket, const char* endpoint) noexcept nogil:
     return (
-        line.data is not NULL and line.cancels is not NULL
-        and set_option(line.data, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
-        and set_option(line.cancels, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
-        and zmq.connect(line.data, data_endpoint) == 0
-        and zmq.connect(line.cancels, cancel_endpoint) == 0
+        socket is not NULL
+        and set_option(socket, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+        and zmq.connect(socket, endpoint) == 0
     )
 
 
+cdef bint open_sockets(
+    Line* line, const char* data_endpoint, const char* cancel_endpoint, const char* stream_path,
+) noexcept nogil:
+    line.cancels = open_socket(line.dispatcher.context, ZMQ_PUSH)
+    if not _connect(line, line.cancels, cancel_endpoint):
+        return False
+    if _open_stream(line, stream_path):
+        return True
+    line.data = open_socket(line.dispatcher.context, ZMQ_DEALER)
+    return _connect(line, line.data, data_endpoint)
+
+
 cdef void close_sockets(Line* line) noexcept nogil:
+    stream_close(&line.stream)
     if line.data is not NULL:
         zmq.close(line.data)
     if line.cancels is not NULL:
@@ -81,6 +108,9 @@ cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, i
     header.traceparent_size = request.traceparent_size
     dispatcher.header.size = 0
     write_request_header(&dispatcher.header, &header)
+    if has_stream(line):
+        return not dispatcher.header.failed and stream_send(
+            &line.stream, dispatcher.header.data, dispatcher.header.size, &request.payload)
     if not _send_header(dispatcher, line.data, ZMQ_DONTWAIT | ZMQ_SNDMORE):
         return False
     if zmq.msg_send(&request.payload, line.data, ZMQ_DONTWAIT) >= 0:
@@ -92,11 +122,33 @@ cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, i
     return False
 
 
+cdef void flush_requests(Line* line) noexcept nogil:
+    if has_stream(line):
+        stream_flush(&line.stream)
+
+
 cdef void send_cancel(Line* line, uint64_t request_id) noexcept nogil:
     cdef Dispatcher* dispatcher = line.dispatcher
     dispatcher.header.size = 0
     write_cancel_header(&dispatcher.header, line.epoch, request_id)
     _send_header(dispatcher, line.cancels, ZMQ_DONTWAIT)
+
+
+cdef Found _receive_from_stream(
+    Line* line, zmq_msg_t* header_frame, ReplyHeader* header, zmq_msg_t* payload,
+) noexcept nogil:
+    cdef const uint8_t* bytes
+    cdef size_t size
+    # A stream that is broken has nothing either: that its worker has died is the supervisor's to find out and say.
+    if stream_receive(&line.stream, &bytes, &size, payload) != STREAM_MESSAGE:
+        return FOUND_NOTHING
+    zmq.msg_close(header_frame)
+    if not message_of_copy(header_frame, bytes, size):
+        zmq.msg_init(header_frame)
+        return FOUND_FOREIGN
+    if read_reply_header(<const uint8_t*>zmq.msg_data(header_frame), size, header) and header.epoch == line.epoch:
+        return FOUND_REPLY
+    return FOUND_FOREIGN
 
 
 cdef Found receive_reply(
@@ -105,6 +157,8 @@ cdef Found receive_reply(
     cdef bint is_reply, has_more
     zmq.msg_init(header_frame)
     zmq.msg_init(payload)
+    if has_stream(line):
+        return _receive_from_stream(line, header_frame, header, payload)
     if zmq.msg_recv(header_frame, line.data, ZMQ_DONTWAIT) < 0:
         return FOUND_NOTHING
     # The frames of a message arrive together.

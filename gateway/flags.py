@@ -252,6 +252,12 @@ OWN_FLAGS = (
         "native",
         "Who serves gRPC: native (needs libnghttp2; without it grpcio takes over, with a warning) or grpcio.",
     ),
+    Flag(
+        "worker_transport",
+        _STRING,
+        "stream",
+        "How requests go to workers of this host: stream (a unix socket, the fastest) or zmq (ZeroMQ).",
+    ),
     Flag("grpc_edge_threads", _INT32, 1, "Native threads that serve gRPC and dispatch requests."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),

@@ -19,6 +19,7 @@ from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
+WORKER_TRANSPORTS = ("stream", "zmq")
 
 # How a worker is started unless --worker_command says otherwise.
 BUILT_IN_WORKER_COMMAND = python_command("tensorgate.workers.main")
@@ -62,6 +63,8 @@ class ServerOptions:
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
+    worker_transport: str
+    """One of ``WORKER_TRANSPORTS``."""
     num_execution_threads: int
     """0: one for each core granted to the worker."""
     worker_heartbeat_timeout_s: float
@@ -118,6 +121,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
         session_config=session_config,
         worker_command=_worker_command(parsed.get_string("worker_command")),
+        worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),

@@ -77,6 +77,7 @@ class ServerCore:
                 num_execution_threads=options.num_execution_threads,
                 command=options.worker_command,
                 heartbeat_timeout_s=options.worker_heartbeat_timeout_s,
+                uses_stream=options.worker_transport == "stream",
             ),
             self._context,
             loop,

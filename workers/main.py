@@ -32,6 +32,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_endpoint", required=True)
     parser.add_argument("--control_endpoint", required=True)
     parser.add_argument("--cancel_endpoint", required=True)
+    parser.add_argument("--stream_path", default="", help="of a unix socket for requests of the same host; empty: none")
     parser.add_argument("--epoch", type=int, required=True, help="the incarnation; frames of another are refused")
     parser.add_argument("--parent_fd", type=int, required=True, help="end of file on it means that the gateway is gone")
     parser.add_argument("--num_execution_threads", type=int, default=0, help="0: the cores granted to the process")
@@ -72,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     endpoints = [arguments.data_endpoint, arguments.control_endpoint, arguments.cancel_endpoint]
+    if arguments.stream_path:
+        endpoints.append(arguments.stream_path)
     threading.Thread(
         target=watch_parent, args=(arguments.parent_fd, endpoints), name="parent-watch", daemon=True
     ).start()
@@ -89,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.cancel_endpoint,
         arguments.epoch,
         arguments.num_execution_threads or len(os.sched_getaffinity(0)),
+        stream_path=arguments.stream_path,
     )
     # A queue, since a signal handler may put something into it whatever the main thread holds just then.
     ends: queue.SimpleQueue[str] = queue.SimpleQueue()

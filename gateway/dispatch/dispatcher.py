@@ -141,6 +141,7 @@ class Dispatcher:
             -(-credit // num_threads),
             max(1, limits.max_queued_requests // num_threads),
             limits.max_queued_bytes // num_threads,
+            worker.endpoints.stream,
         )
 
     def remove_worker(self, worker: Worker, cause: ServingError) -> None:

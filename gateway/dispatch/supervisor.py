@@ -39,7 +39,8 @@ class WorkerOptions:
 
     ``start_timeout_s`` bounds process start to ``hello``. A worker is pinged every ``heartbeat_interval_s`` and killed
     when an answer is missing for ``heartbeat_timeout_s``. Respawns wait ``min_backoff_s``, doubling to
-    ``max_backoff_s``, and begin at the minimum again after ``backoff_reset_s`` of life.
+    ``max_backoff_s``, and begin at the minimum again after ``backoff_reset_s`` of life. ``uses_stream``: requests go
+    over a unix socket of their own; else over ZeroMQ.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WorkerOptions:
     min_backoff_s: float = 0.1
     max_backoff_s: float = 10.0
     backoff_reset_s: float = 60.0
+    uses_stream: bool = True
 
 
 class _Incarnation:
@@ -213,14 +215,18 @@ class Supervisor:
         self._epoch += 1
         paths = {
             role: str(self._run_directory.socket_path(f"{self.name}-{self._epoch}-{role}"))
-            for role in ("data", "control", "cancel")
+            for role in ("data", "control", "cancel", "stream")
         }
-        endpoints = WorkerEndpoints(**{role: f"ipc://{path}" for role, path in paths.items()})
+        endpoints = WorkerEndpoints(
+            *(f"ipc://{paths[role]}" for role in ("data", "control", "cancel")),
+            stream=paths["stream"] if self._options.uses_stream else "",
+        )
         command = [
             *self._options.command,
             f"--data_endpoint={endpoints.data}",
             f"--control_endpoint={endpoints.control}",
             f"--cancel_endpoint={endpoints.cancel}",
+            f"--stream_path={endpoints.stream}",
             f"--epoch={self._epoch}",
             f"--num_execution_threads={self._options.num_execution_threads}",
             f"--name={self.name}",

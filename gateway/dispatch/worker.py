@@ -10,11 +10,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class WorkerEndpoints:
-    """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only."""
+    """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only.
+
+    ``stream``: path of a unix socket on which it takes requests too, from gateways of its own host; empty: none.
+    """
 
     data: str
     control: str
     cancel: str
+    stream: str = ""
 
 
 class Worker(Protocol):

@@ -205,6 +205,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.add_argument(f"--{flag}", required=True)
     for flag in ("epoch", "parent_fd", "num_execution_threads"):
         parser.add_argument(f"--{flag}", type=int, required=True)
+    parser.add_argument("--stream_path", default="", help="not listened on: requests come by ZeroMQ")
     parser.add_argument("--mute", default="")
     parser.add_argument("--say", default="")
     parser.add_argument("--ignore_sigterm", action="store_true")

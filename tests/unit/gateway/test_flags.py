@@ -61,6 +61,7 @@ UPSTREAM = [
 
 OWN = [
     ("grpc_edge", "string", "native"),
+    ("worker_transport", "string", "stream"),
     ("grpc_edge_threads", "int32", 1),
     ("worker_command", "string", ""),
     ("num_execution_threads", "int32", 0),

@@ -47,6 +47,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         drain_timeout_s=30.0,
         log_level="info",
         grpc_edge="native",
+        worker_transport="stream",
         grpc_edge_threads=1,
         run_dir="",
     )
@@ -80,6 +81,7 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--worker_heartbeat_timeout_s=2.5", "worker_heartbeat_timeout_s", 2.5),
         ("--log_level=DEBUG", "log_level", "debug"),
         ("--grpc_edge=grpcio", "grpc_edge", "grpcio"),
+        ("--worker_transport=zmq", "worker_transport", "zmq"),
         ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
         ("--run_dir=/run/x", "run_dir", "/run/x"),
     ],
@@ -140,6 +142,7 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--worker_heartbeat_timeout_s=0",
         "--log_level=loud",
         "--grpc_edge=carrier_pigeon",
+        "--worker_transport=horse",
         "--grpc_edge_threads=-1",
         "--worker_command='open",
         "--grpc_channel_arguments=a=1,b",
