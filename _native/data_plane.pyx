@@ -31,10 +31,12 @@ from tensorgate._native.dispatcher cimport (
     dispatcher_remove_line,
 )
 from tensorgate._native.event_loop cimport (
+    MAX_EVENTS,
     EventLoop,
     Hook,
     Task,
     Timer,
+    Watch,
     loop_free,
     loop_init,
     loop_join,
@@ -45,8 +47,8 @@ from tensorgate._native.event_loop cimport (
     timer_cancel,
 )
 from tensorgate._native.posix cimport (
-    EPOLLIN,
     atomic_load,
+    epoll_wait,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_cond_signal,
@@ -405,13 +407,20 @@ cdef class DataPlane:
         cdef Timer* timer
         cdef Line* line
         cdef Hook* hook
-        cdef int i
+        cdef Watch* watch
+        cdef int i, j, count
         if self._is_started or self.is_closed:
             raise RuntimeError("the threads turn by themselves")
         for i in range(self.num_threads):
             loop = &self.threads[i].loop
             loop.now_us = monotonic_now_us()
-            loop.wake.on_ready(&loop.wake, EPOLLIN)
+            count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, 0)
+            loop.num_events = count if count > 0 else 0
+            for j in range(loop.num_events):
+                watch = <Watch*>loop.events[j].data.ptr
+                if watch is not NULL:
+                    watch.on_ready(watch, loop.events[j].events)
+            loop.num_events = 0
             while run_timers and loop.num_timers and loop.timers[0].due_us <= loop.now_us:
                 timer = loop.timers[0]
                 timer_cancel(loop, timer)

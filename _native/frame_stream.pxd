@@ -29,7 +29,7 @@ cdef struct OutFrame:
 cdef struct FrameStream:
     EventLoop* loop
     Watch watch
-    bint may_have      # stream_receive has not said STREAM_EMPTY since the descriptor was ready
+    bint may_have      # stream_receive has not said that there is nothing since the descriptor was ready
     bint is_broken
     bint is_blocked    # the socket takes no more: the loop tells when it does
     uint8_t* buffer    # what has come and is not taken

@@ -53,6 +53,8 @@ cdef inline uint8_t* _head(OutFrame* frame) noexcept nogil:
 
 
 cdef void _break(FrameStream* stream) noexcept nogil:
+    if stream.is_broken:
+        return
     stream.is_broken = True
     # Whoever uses the stream finds out by receiving; until then its descriptor must not keep the loop awake.
     loop_unwatch(stream.loop, &stream.watch)
@@ -103,6 +105,9 @@ cdef void stream_close(FrameStream* stream) noexcept nogil:
     if not stream.is_broken:
         _break(stream)
     close(stream.watch.fd)
+    # The number may be another connection's from here on.
+    stream.watch.fd = -1
+    stream.may_have = False
     while stream.first_out is not NULL:
         _drop_first(stream)
     zmq.msg_close(&stream.payload)
@@ -145,7 +150,7 @@ cdef int _gather(FrameStream* stream, iovec* pieces) noexcept nogil:
     cdef size_t skip = stream.out_offset
     cdef size_t size
     cdef int count = 0
-    while frame is not NULL and count < 2 * MAX_GATHERED:
+    while frame is not NULL and count + 2 <= 2 * MAX_GATHERED:
         if skip < frame.head_size:
             pieces[count].iov_base = _head(frame) + skip
             pieces[count].iov_len = frame.head_size - skip
@@ -222,7 +227,7 @@ cdef bint _fill(FrameStream* stream) noexcept nogil:
 
 
 cdef StreamResult _nothing(FrameStream* stream) noexcept nogil:
-    stream.may_have = stream.is_broken
+    stream.may_have = False
     return STREAM_BROKEN if stream.is_broken else STREAM_EMPTY
 
 
@@ -232,13 +237,15 @@ cdef StreamResult stream_receive(
     cdef uint64_t[2] sizes
     cdef size_t have
     cdef Py_ssize_t count
+    if stream.buffer is NULL:
+        return STREAM_BROKEN
     while not stream.has_prefix:
         have = stream.end - stream.begin
         if have >= STREAM_PREFIX_BYTES:
             memcpy(sizes, stream.buffer + stream.begin, STREAM_PREFIX_BYTES)
             if sizes[0] > BUFFER_BYTES - STREAM_PREFIX_BYTES or sizes[1] > MAX_PAYLOAD_BYTES:
                 _break(stream)
-                return STREAM_BROKEN
+                return _nothing(stream)
             have -= STREAM_PREFIX_BYTES
             if have >= sizes[0] + sizes[1]:
                 header[0] = stream.buffer + stream.begin + STREAM_PREFIX_BYTES
@@ -247,7 +254,7 @@ cdef StreamResult stream_receive(
                 if not message_of_copy(payload, header[0] + sizes[0], sizes[1]):
                     zmq.msg_init(payload)
                     _break(stream)
-                    return STREAM_BROKEN
+                    return _nothing(stream)
                 stream.begin += STREAM_PREFIX_BYTES + sizes[0] + sizes[1]
                 return STREAM_MESSAGE
             if have >= sizes[0] and STREAM_PREFIX_BYTES + sizes[0] + sizes[1] > BUFFER_BYTES:
@@ -256,7 +263,7 @@ cdef StreamResult stream_receive(
                 if zmq.msg_init_size(&stream.payload, sizes[1]) != 0:
                     zmq.msg_init(&stream.payload)
                     _break(stream)
-                    return STREAM_BROKEN
+                    return _nothing(stream)
                 have -= sizes[0]
                 memcpy(
                     zmq.msg_data(&stream.payload),

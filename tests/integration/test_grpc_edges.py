@@ -198,7 +198,7 @@ def test_request_bytes_reach_the_worker_unchanged_and_reply_bytes_the_client() -
             assert await served.ask(request) == b"answer"
             (handed,) = served.worker.handed
             assert (handed.payload, handed.method, handed.traceparent) == (request, 1, b"")
-            assert 0 < handed.remaining_deadline_us <= 20_000_000
+            assert 0 < handed.remaining_deadline_us < 21_000_000  # grpcio rounds up
 
     run(scenario)
 
@@ -288,6 +288,7 @@ def test_get_model_status_is_served() -> None:
     run(scenario)
 
 
+@pytest.mark.leaks("a traceback that grpcio logs when its own deadline comes first keeps its server and thread")
 def test_a_deadline_ends_the_call_while_the_worker_hangs_and_cancels_it_there() -> None:
     async def scenario() -> None:
         async with serving() as served:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy
 import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorgate.workers.saved_model import open_saved_model
+from tests.fakes.frame_connection import SIZES, FrameConnection, packed
 
 pytestmark = pytest.mark.usefixtures("libtensorflow")
 
@@ -72,6 +74,17 @@ class Gateway:
         self.cancels.close()
 
 
+class StreamGateway(Gateway):
+    """A gateway of the same host, whose requests go over the loop's unix socket."""
+
+    data: FrameConnection  # type: ignore[assignment]  # it has as much of a socket's face as is used
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: pathlib.Path) -> None:
+        super().__init__(context)
+        self.data.close()
+        self.data = FrameConnection.to(str(path))
+
+
 def rounds(number: int) -> bytes:
     request = PredictRequest(inputs={"rounds": TensorProto(dtype=types_pb2.DT_INT32, int_val=[number])})
     return request.SerializeToString()
@@ -121,12 +134,20 @@ MakeLoop = Callable[..., DataLoop]
 
 
 @pytest.fixture
-def make_loop(context: zmq.Context[zmq.Socket[bytes]], sessions: dict[int, Session]) -> Iterator[MakeLoop]:
+def make_loop(
+    context: zmq.Context[zmq.Socket[bytes]], sessions: dict[int, Session], tmp_path: pathlib.Path
+) -> Iterator[MakeLoop]:
     made: list[DataLoop] = []
 
     def make(num_execution_threads: int = 1, send_high_water_mark: int = 0) -> DataLoop:
         loop = DataLoop(
-            context, "inproc://data", "inproc://cancels", EPOCH, num_execution_threads, send_high_water_mark
+            context,
+            "inproc://data",
+            "inproc://cancels",
+            EPOCH,
+            num_execution_threads,
+            send_high_water_mark,
+            str(tmp_path / "stream"),
         )
         made.append(loop)
         for handle, session in sessions.items():
@@ -147,10 +168,27 @@ def loop(make_loop: MakeLoop) -> DataLoop:
 
 
 @pytest.fixture
-def gateway(context: zmq.Context[zmq.Socket[bytes]], loop: DataLoop) -> Iterator[Gateway]:
+def zmq_gateway(context: zmq.Context[zmq.Socket[bytes]], loop: DataLoop) -> Iterator[Gateway]:
     made = Gateway(context)
     yield made
     made.close()
+
+
+@pytest.fixture
+def stream_gateway(
+    context: zmq.Context[zmq.Socket[bytes]], loop: DataLoop, tmp_path: pathlib.Path
+) -> Iterator[StreamGateway]:
+    made = StreamGateway(context, tmp_path / "stream")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["zmq", "stream"])
+def gateway(request: pytest.FixtureRequest) -> Gateway:
+    """One that sends its requests either way."""
+    made = request.getfixturevalue(f"{request.param}_gateway")
+    assert isinstance(made, Gateway)
+    return made
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -266,26 +304,26 @@ def test_a_request_of_another_incarnation_is_dropped(loop: DataLoop, gateway: Ga
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=st.lists(st.binary(max_size=300), min_size=1, max_size=5), cancel=st.binary(max_size=40))
 def test_frames_that_are_no_request_are_counted_and_harm_nobody(
-    loop: DataLoop, gateway: Gateway, frames: list[bytes], cancel: bytes
+    loop: DataLoop, zmq_gateway: Gateway, frames: list[bytes], cancel: bytes
 ) -> None:
     before = loop.malformed
-    gateway.data.send_multipart(frames)
-    gateway.cancels.send(cancel)
-    gateway.send(1, FAST, four())
-    assert gateway.replies(1)[1][0] == Code.OK
+    zmq_gateway.data.send_multipart(frames)
+    zmq_gateway.cancels.send(cancel)
+    zmq_gateway.send(1, FAST, four())
+    assert zmq_gateway.replies(1)[1][0] == Code.OK
     wait_until(lambda: loop.malformed == before + 2)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=st.binary(max_size=60), extra=st.lists(st.binary(max_size=9), max_size=3), cut=st.integers(0, 40))
 def test_a_damaged_request_is_counted_and_harms_nobody(
-    loop: DataLoop, gateway: Gateway, header: bytes, extra: list[bytes], cut: int
+    loop: DataLoop, zmq_gateway: Gateway, header: bytes, extra: list[bytes], cut: int
 ) -> None:
     whole = frame_header.pack_request(EPOCH, 2**64 - 1, PREDICT, SLOW, HOURS, 0, False, header)
     before = loop.malformed
-    gateway.data.send_multipart([whole[: min(cut, len(whole) - 1)], b"", *extra])
-    gateway.send(1, FAST, four())
-    assert gateway.replies(1)[1][0] == Code.OK
+    zmq_gateway.data.send_multipart([whole[: min(cut, len(whole) - 1)], b"", *extra])
+    zmq_gateway.send(1, FAST, four())
+    assert zmq_gateway.replies(1)[1][0] == Code.OK
     assert loop.malformed == before + 1
 
 
@@ -376,6 +414,105 @@ def test_a_reply_for_a_gateway_that_has_gone_is_dropped_and_counted(
     assert (loop.in_flight, loop.completed) == (0, 0)
     gateway.send(1, FAST, four())
     assert gateway.replies(1)[1][0] == Code.OK
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_messages_on_a_stream_may_be_cut_anywhere(loop: DataLoop, stream_gateway: StreamGateway) -> None:
+    header = frame_header.pack_request(EPOCH, 1, PREDICT, FAST, -1, 0, False, b"")
+    second = frame_header.pack_request(EPOCH, 2, PREDICT, FAST, -1, 0, False, b"")
+    data = packed(header, four()) + packed(second, four())
+    for cut in range(len(data) + 1):
+        stream_gateway.data.socket.sendall(data[:cut])
+        stream_gateway.data.socket.sendall(data[cut:])
+        assert {code for code, _, _ in stream_gateway.replies(2).values()} == {Code.OK}
+    for byte in data:
+        stream_gateway.data.socket.sendall(bytes([byte]))
+    assert {code for code, _, _ in stream_gateway.replies(2).values()} == {Code.OK}
+    assert (loop.malformed, loop.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [1, 60_000, 65_536, 70_000, 5_000_000])
+def test_payloads_of_any_size_go_both_ways_on_a_stream(stream_gateway: StreamGateway, count: int) -> None:
+    x = TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=numpy.arange(count, dtype="f4").tobytes())
+    x.tensor_shape.dim.add(size=count)
+    request = PredictRequest(inputs={"x": x})
+    request.model_spec.signature_name = "float32"
+    stream_gateway.send(1, ECHO, request.SerializeToString())
+    stream_gateway.send(2, FAST, four())
+    replies = stream_gateway.replies(2)
+    assert replies[2][0] == Code.OK
+    assert PredictResponse.FromString(replies[1][2]).outputs["y"].float_val[-1] == count - 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [SIZES.pack(2**63, 0), SIZES.pack(0, 2**63), SIZES.pack(2**64 - 1, 2**64 - 1), SIZES.pack(300_000, 1)],
+)
+def test_sizes_that_cannot_be_end_the_stream_and_nobody_elses(
+    loop: DataLoop, stream_gateway: StreamGateway, zmq_gateway: Gateway, tmp_path: pathlib.Path, data: bytes
+) -> None:
+    stream_gateway.data.socket.sendall(data)
+    with pytest.raises(ConnectionError):
+        stream_gateway.receive()
+    other = FrameConnection.to(str(tmp_path / "stream"))
+    header = frame_header.pack_request(EPOCH, 1, PREDICT, FAST, -1, 0, False, b"")
+    other.send_multipart([header, four()])
+    assert frame_header.unpack_reply(other.recv_multipart()[0])[2] == Code.OK
+    other.close()
+    zmq_gateway.send(1, FAST, four())
+    assert zmq_gateway.replies(1)[1][0] == Code.OK
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(header=st.binary(max_size=60), payload=st.binary(max_size=60))
+def test_a_damaged_request_on_a_stream_is_counted_and_harms_nobody(
+    loop: DataLoop, stream_gateway: StreamGateway, header: bytes, payload: bytes
+) -> None:
+    before = loop.malformed + loop.foreign
+    stream_gateway.data.send_multipart([header, payload])
+    stream_gateway.send(1, FAST, four())
+    assert stream_gateway.replies(1)[1][0] == Code.OK
+    assert loop.malformed + loop.foreign == before + 1
+
+
+def test_a_stream_that_does_not_read_for_a_while_loses_no_reply(
+    loop: DataLoop, stream_gateway: StreamGateway, zmq_gateway: Gateway
+) -> None:
+    count = 20_000
+    for request_id in range(count):
+        stream_gateway.send(request_id, FAST if request_id % 3 else 12345, four())
+    wait_until(lambda: loop.completed == count)
+    zmq_gateway.send(count, FAST, four())
+    assert list(zmq_gateway.replies(1)) == [count], "one gateway waited for another"
+    replies = stream_gateway.replies(count)
+    assert [replies[request_id][0] for request_id in range(3)] == [Code.UNAVAILABLE, Code.OK, Code.OK]
+
+
+def test_replies_for_a_stream_that_has_ended_are_dropped_and_counted(
+    loop: DataLoop, stream_gateway: StreamGateway, zmq_gateway: Gateway
+) -> None:
+    stream_gateway.send(1, SLOW, rounds(300))
+    stream_gateway.send(2, SLOW, rounds(300))
+    wait_until(lambda: loop.in_flight == 2)
+    stream_gateway.data.close()
+    wait_until(lambda: loop.in_flight == 0)
+    assert (loop.unsent, loop.completed) == (2, 0)
+    zmq_gateway.send(1, FAST, four())
+    assert zmq_gateway.replies(1)[1][0] == Code.OK
+
+
+def test_streams_that_come_and_go_leave_no_descriptor(loop: DataLoop, tmp_path: pathlib.Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    header = frame_header.pack_request(EPOCH, 1, PREDICT, FAST, -1, 0, False, b"")
+    whole = packed(header, four())
+    for number in range(500):
+        connection = FrameConnection.to(str(tmp_path / "stream"))
+        connection.socket.sendall(whole[: number % (len(whole) + 1)])
+        connection.close()
+    wait_until(lambda: loop.in_flight == 0)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 # --- servables --------------------------------------------------------------------------------------------------------
