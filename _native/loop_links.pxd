@@ -1,4 +1,4 @@
-"""Direct links of the data loop: gateways of the same host that send frames over a unix socket; for the loop's thread."""
+"""Direct links of the data loop: gateways of its host that send frames over a unix socket; for the loop's thread."""
 
 from tensorgate._native.loop_state cimport Link, LoopState
 

@@ -12,8 +12,8 @@ cdef enum Found:
     FOUND_FOREIGN = 2  # a message that is no reply, or one of another epoch
 
 
-# Connects: to the stream where there is one, else to the data endpoint, which does not wait for the worker. False: out of
-# memory or descriptors, or no such endpoint.
+# Connects: to the stream where there is one, else to the data endpoint, which does not wait for the worker. False: out
+# of memory or descriptors, or no such endpoint.
 cdef bint open_sockets(
     Line* line, const char* data_endpoint, const char* cancel_endpoint, const char* stream_path) noexcept nogil
 cdef inline bint has_stream(const Line* line) noexcept nogil:

@@ -218,8 +218,10 @@ class Supervisor:
             for role in ("data", "control", "cancel", "stream")
         }
         endpoints = WorkerEndpoints(
-            *(f"ipc://{paths[role]}" for role in ("data", "control", "cancel")),
-            stream=paths["stream"] if self._options.uses_stream else "",
+            f"ipc://{paths['data']}",
+            f"ipc://{paths['control']}",
+            f"ipc://{paths['cancel']}",
+            paths["stream"] if self._options.uses_stream else "",
         )
         command = [
             *self._options.command,
