@@ -6,10 +6,10 @@ Source: the order of the checks and the texts are those of upstream's predict_ut
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport strlen
 
-from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
+from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal
 from tensorgate._native.predict_request cimport (
     RequestInput,
     RequestView,
@@ -55,18 +55,6 @@ cdef void say(ByteWriter* message, const char* text) noexcept nogil:
 
 cdef inline void _say_name(ByteWriter* message, const Name* name) noexcept nogil:
     say_bytes(message, name.data, name.size)
-
-
-cdef void _say_number(ByteWriter* message, size_t number) noexcept nogil:
-    cdef uint8_t digits[24]
-    cdef int first = 24
-    while True:
-        first -= 1
-        digits[first] = <uint8_t>(48 + number % 10)
-        number //= 10
-        if number == 0:
-            break
-    say_bytes(message, digits + first, 24 - first)
 
 
 cdef enum NameSet:
@@ -120,9 +108,9 @@ cdef int _check_input_count(RequestView* request, const Signature* signature, By
         return OK
     sort_inputs(request)
     say(message, "input size does not match signature: ")
-    _say_number(message, request.num_inputs)
+    put_decimal(message, <int64_t>request.num_inputs)
     say(message, "!=")
-    _say_number(message, expected)
+    put_decimal(message, <int64_t>expected)
     say(message, " len({")
     _say_inputs(message, request, signature, ALL_NAMES)
     say(message, "}) != len({")
