@@ -57,6 +57,10 @@ class DataLoop:
         """Requests taken in and not answered."""
 
     @property
+    def running(self) -> int:
+        """Of those in flight, the ones that execution threads are running."""
+
+    @property
     def completed(self) -> int:
         """Requests answered, with whatever code."""
 

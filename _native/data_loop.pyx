@@ -413,6 +413,10 @@ cdef class DataLoop:
         return self.state.runs.num_nodes + self.state.num_unsent
 
     @property
+    def running(self):
+        return self.state.pool.num_running
+
+    @property
     def completed(self):
         return self.state.counters.completed
 

@@ -44,6 +44,7 @@ cdef struct ExecutionPool:
     pthread_cond_t work
     JobLine* first_ready     # lines whose next job may run, in turn
     JobLine* last_ready
+    int num_running          # jobs
     int num_idle             # threads that wait
     int num_called           # of them, those that were called and have not come yet
     int max_running          # jobs of one line at a time

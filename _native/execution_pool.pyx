@@ -94,6 +94,7 @@ cdef Job* _take_job(ExecutionPool* pool) noexcept nogil:
     line.first = job.next
     line.num_waiting -= 1
     line.num_running += 1
+    pool.num_running += 1
     _make_ready(pool, line)
     return job
 
@@ -111,6 +112,7 @@ cdef void* _thread_main(void* argument) noexcept nogil:
             execute(job)
             pthread_mutex_lock(&pool.mutex)
             job.line.num_running -= 1
+            pool.num_running -= 1
             _make_ready(pool, job.line)
             pthread_mutex_unlock(&pool.mutex)
             # After it is off its line: the servable may be gone once the submitter knows.

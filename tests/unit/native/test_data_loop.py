@@ -237,7 +237,7 @@ def test_a_handle_that_is_not_there_is_unavailable(loop: DataLoop, gateway: Gate
 
 
 def test_what_is_cancelled_or_expired_before_it_runs_never_runs(loop: DataLoop, gateway: Gateway) -> None:
-    gateway.send(1, SLOW, rounds(2000))  # keeps the servable's only turn
+    gateway.send(1, SLOW, rounds(HOURS), remaining_us=2_000_000)  # keeps the servable's only turn
     gateway.send(2, SLOW, rounds(HOURS))
     gateway.send(3, SLOW, rounds(HOURS), remaining_us=1000)
     wait_until(lambda: loop.in_flight == 3)
@@ -246,7 +246,7 @@ def test_what_is_cancelled_or_expired_before_it_runs_never_runs(loop: DataLoop, 
     gateway.cancel(2)
     replies = gateway.replies(3)
     assert {request_id: code for request_id, (code, _, _) in replies.items()} == {
-        1: Code.OK,
+        1: Code.DEADLINE_EXCEEDED,
         2: Code.CANCELLED,
         3: Code.DEADLINE_EXCEEDED,
     }
@@ -407,7 +407,7 @@ def test_a_reply_for_a_gateway_that_has_gone_is_dropped_and_counted(
     context: zmq.Context[zmq.Socket[bytes]], loop: DataLoop, gateway: Gateway
 ) -> None:
     gone = Gateway(context)
-    gone.send(1, SLOW, rounds(1000))
+    gone.send(1, SLOW, rounds(HOURS), remaining_us=500_000)
     wait_until(lambda: loop.in_flight == 1)
     gone.close()
     wait_until(lambda: loop.unsent == 1)
@@ -493,8 +493,8 @@ def test_a_stream_that_does_not_read_for_a_while_loses_no_reply(
 def test_replies_for_a_stream_that_has_ended_are_dropped_and_counted(
     loop: DataLoop, stream_gateway: StreamGateway, zmq_gateway: Gateway
 ) -> None:
-    stream_gateway.send(1, SLOW, rounds(300))
-    stream_gateway.send(2, SLOW, rounds(300))
+    stream_gateway.send(1, SLOW, rounds(HOURS), remaining_us=500_000)
+    stream_gateway.send(2, SLOW, rounds(HOURS), remaining_us=500_000)
     wait_until(lambda: loop.in_flight == 2)
     stream_gateway.data.close()
     wait_until(lambda: loop.in_flight == 0)
@@ -571,7 +571,7 @@ def test_a_closed_session_is_not_registered(loop: DataLoop, saved_models: pathli
 def test_draining_answers_what_is_in_flight_and_refuses_the_rest(loop: DataLoop, gateway: Gateway) -> None:
     for request_id in range(5):
         gateway.send(request_id, SLOW, rounds(50))
-    wait_until(lambda: loop.in_flight == 5)
+    wait_until(lambda: loop.completed + loop.in_flight == 5)
     loop.drain()
     assert {code for code, _, _ in gateway.replies(5).values()} == {Code.OK}
     gateway.send(9, SLOW, rounds(1))
@@ -583,7 +583,7 @@ def test_stopping_answers_what_runs_and_cancels_what_waits(loop: DataLoop, gatew
     gateway.send(1, SLOW, rounds(2000))
     for request_id in range(2, 6):
         gateway.send(request_id, SLOW, rounds(HOURS))
-    wait_until(lambda: loop.in_flight == 5)
+    wait_until(lambda: loop.in_flight == 5 and loop.running == 1)
     loop.stop()
     replies = gateway.replies(5)
     assert [replies[request_id][0] for request_id in range(1, 6)] == [Code.OK] + 4 * [Code.CANCELLED]
