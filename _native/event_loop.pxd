@@ -83,6 +83,8 @@ cdef void loop_stop(EventLoop* loop) noexcept nogil
 cdef void loop_join(EventLoop* loop) noexcept nogil
 # Any thread, but not after loop_free.
 cdef void loop_post(EventLoop* loop, Task* task) noexcept nogil
+# For another thread, while the loop runs: has it call run(argument), after what was posted before; blocks until it has.
+cdef void loop_call(EventLoop* loop, void (*run)(void* argument) noexcept nogil, void* argument) noexcept nogil
 cdef bint loop_watch(EventLoop* loop, Watch* watch, uint32_t events) noexcept nogil
 cdef bint loop_rewatch(EventLoop* loop, Watch* watch, uint32_t events) noexcept nogil
 # The watch may be freed and its descriptor closed afterwards, also from inside a callback of the same turn.

@@ -31,11 +31,17 @@ from tensorgate._native.posix cimport (
     eventfd,
     eventfd_read,
     eventfd_write,
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_t,
+    pthread_cond_wait,
     pthread_create,
     pthread_join,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
+    pthread_mutex_t,
     pthread_mutex_unlock,
 )
 
@@ -86,6 +92,43 @@ cdef void loop_post(EventLoop* loop, Task* task) noexcept nogil:
     pthread_mutex_unlock(&loop.mutex)
     if was_empty:
         eventfd_write(loop.wake_fd, 1)
+
+
+cdef struct AwaitedCall:
+    Task task
+    void (*run)(void* argument) noexcept nogil
+    void* argument
+    pthread_mutex_t mutex
+    pthread_cond_t done
+    bint is_done
+
+
+cdef void _run_awaited(Task* task) noexcept nogil:
+    cdef AwaitedCall* call = <AwaitedCall*>task.owner
+    call.run(call.argument)
+    pthread_mutex_lock(&call.mutex)
+    call.is_done = True
+    pthread_cond_signal(&call.done)
+    # Its caller goes on, and the call with it, once the mutex is free.
+    pthread_mutex_unlock(&call.mutex)
+
+
+cdef void loop_call(EventLoop* loop, void (*run)(void* argument) noexcept nogil, void* argument) noexcept nogil:
+    cdef AwaitedCall call
+    call.task.run = _run_awaited
+    call.task.owner = &call
+    call.run = run
+    call.argument = argument
+    call.is_done = False
+    pthread_mutex_init(&call.mutex, NULL)
+    pthread_cond_init(&call.done, NULL)
+    loop_post(loop, &call.task)
+    pthread_mutex_lock(&call.mutex)
+    while not call.is_done:
+        pthread_cond_wait(&call.done, &call.mutex)
+    pthread_mutex_unlock(&call.mutex)
+    pthread_cond_destroy(&call.done)
+    pthread_mutex_destroy(&call.mutex)
 
 
 # --- watches ----------------------------------------------------------------------------------------------------------

@@ -4,120 +4,18 @@ Everything here is for the thread of the server's loop.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from tensorgate._native.byte_writer cimport ByteWriter
-from tensorgate._native.call_events cimport CallHandle, EventQueue
-from tensorgate._native.dispatcher cimport MAX_TRACEPARENT, Dispatcher, Request
-from tensorgate._native.event_loop cimport EventLoop, Timer
-from tensorgate._native.grpc_message cimport MessageAssembler
-from tensorgate._native.http2_connection cimport Http2Limits, Http2Server, Http2Stream
-from tensorgate._native.zmq_api cimport zmq_msg_t
-
-cdef enum SpecPlace:
-    SPEC_IN_REQUEST = 0  # model_spec is field 1 of the request
-    SPEC_IN_TASKS = 1    # and here of the first element of its field 1
-
-
-cdef struct GrpcMethod:
-    uint8_t* path
-    size_t path_size
-    uint64_t number      # dispatch.call.Method; 0: Python serves it
-    SpecPlace spec_place
-
-
-cdef struct GrpcLimits:
-    size_t max_message_size
-    bint compress_replies
-
-
-cdef struct Budget:
-    # Of the process: bytes of requests that have come and of replies that have not gone.
-    int64_t held         # atomic
-    int64_t limit
-
-
-cdef struct GrpcCounters:
-    # Written by the loop's thread, read by any: a value may be a moment old.
-    uint64_t started
-    uint64_t succeeded
-    uint64_t failed
-    uint64_t cancelled           # by the client, or with its connection
-    uint64_t refused_for_memory
-    uint64_t received_bytes      # of messages, as they came
-    uint64_t sent_bytes
-
-
-cdef struct GrpcServer:
-    Http2Server http2
-    Dispatcher* dispatcher
-    const GrpcMethod* methods    # the set's, as are the budget and the events
-    size_t num_methods
-    GrpcLimits limits
-    Budget* budget
-    EventQueue* events
-    GrpcCounters counters
-
-
-cdef struct OutMessage:
-    OutMessage* next
-    uint8_t prefix[5]
-    zmq_msg_t payload
-    size_t payload_size
-    size_t offset                # what has gone, prefix included
-    bint reports                 # EVENT_DRAINED when it has gone
-
-
-cdef struct GrpcCall:
-    Http2Stream stream           # first: it is the connection's name for the call
-    GrpcServer* server
-    const GrpcMethod* method     # NULL: nobody serves it
-    # Of the request's headers.
-    bint is_post
-    bint is_grpc
-    bint has_bad_timeout
-    bint is_started              # the headers are complete
-    int encoding
-    int accepted_encodings
-    size_t header_bytes
-    int64_t timeout_us           # -1: none
-    ByteWriter metadata          # for Python: [u32 name size][u32 value size][name][value]…
-    uint8_t traceparent[MAX_TRACEPARENT]
-    size_t traceparent_size
-    # Of the messages.
-    MessageAssembler assembler
-    uint8_t* message             # the request of a unary call
-    size_t message_size
-    bint has_message
-    bint has_ended               # the client has
-    int64_t deadline_us          # -1: none
-    Timer timer
-    # Where it is.
-    Request* request             # the dispatcher has it
-    CallHandle* handle           # Python has it
-    size_t unacknowledged        # bytes of messages that Python has not taken yet
-    size_t withheld              # of the stream's window, until it has
-    # The answer.
-    OutMessage* first_out
-    OutMessage* last_out
-    size_t out_bytes
-    bint has_headers             # submitted
-    bint is_deferred             # nghttp2 waits for stream_resume
-    bint is_answered             # its status is known
-    int code
-    ByteWriter status_message    # as grpc-message has it
-    size_t held_bytes            # its part of the budget
-
+from tensorgate._native.dispatcher cimport Dispatcher
+from tensorgate._native.event_loop cimport EventLoop
+from tensorgate._native.grpc_state cimport GrpcCall, GrpcLimits, GrpcServer
+from tensorgate._native.http2_connection cimport Http2Limits
 
 # Needs nghttp2_api and zmq_api loaded; methods, budget and events must outlive the server. False: out of memory.
 cdef bint grpc_server_init(
     GrpcServer* server, EventLoop* loop, Dispatcher* dispatcher, const Http2Limits* http2_limits,
     const GrpcLimits* limits) noexcept nogil
-# All else of a server's is its http2's: http2_server_open, _adopt, _drain and _close (before dispatcher_close), _free.
+# All else of a server's is its http2's: http2_server_open, _adopt, _drain and _close (before dispatcher_close), _free;
+# and its inflater's: inflater_free, after _close and before the loop's end.
 
-# For calls that Python serves. Takes data, malloc'd, over. False: out of memory, and the call has failed.
-cdef bint grpc_call_send(GrpcCall* call, uint8_t* data, size_t size, bint reports) noexcept nogil
-# After what was sent: the status. Once; the call is not to be used any more.
-cdef void grpc_call_finish(GrpcCall* call, int code, const uint8_t* message, size_t size) noexcept nogil
 # Python has taken this many bytes of messages.
 cdef void grpc_call_acknowledge(GrpcCall* call, size_t size) noexcept nogil

@@ -13,6 +13,7 @@ cdef enum:
     # Sets of encodings are sums of these; 0 stands for one that is not known.
     ENCODING_IDENTITY = 1
     ENCODING_GZIP = 2
+    ENCODING_DEFLATE = 4
     # Of a status message's UTF-8, as upstream cuts it; the mark comes on top.
     MAX_MESSAGE_BYTES = 1024
 

@@ -1,5 +1,6 @@
 IDENTITY: int
 GZIP: int
+DEFLATE: int
 
 def timeout_us(value: bytes) -> int | None:
     """The value of grpc-timeout in microseconds, rounded up; None when it is malformed."""

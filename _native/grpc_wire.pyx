@@ -112,6 +112,8 @@ cdef int encoding_of(const uint8_t* data, size_t size) noexcept nogil:
         return ENCODING_IDENTITY
     if _equals(data, size, "gzip", 4):
         return ENCODING_GZIP
+    if _equals(data, size, "deflate", 7):
+        return ENCODING_DEFLATE
     return 0
 
 
@@ -263,3 +265,4 @@ def base64_unpadded(bytes value not None):
 
 IDENTITY = ENCODING_IDENTITY
 GZIP = ENCODING_GZIP
+DEFLATE = ENCODING_DEFLATE

@@ -1,4 +1,4 @@
-"""Inflates and deflates gRPC messages whose grpc-encoding is gzip; between a message's frame and its method.
+"""Inflates gRPC messages whose grpc-encoding is gzip or deflate, and makes gzip of others; between a message's frame and its method.
 
 Any thread: nothing is shared, and no context outlives a message. What a peer sends can inflate to a thousand times its
 size, so memory grows by doubling with what has come out, up to the limit, and one byte too many ends it.
@@ -23,6 +23,7 @@ from tensorgate._native.zlib_api cimport (
     Z_NO_FLUSH,
     Z_OK,
     Z_STREAM_END,
+    ZLIB_WINDOW_BITS,
     z_stream,
     zlib,
 )
@@ -107,7 +108,7 @@ cdef InflateResult _inflate(
 
 
 cdef InflateResult inflate_message(
-    const uint8_t* data, size_t size, size_t max_size, uint8_t** out, size_t* out_size
+    const uint8_t* data, size_t size, int window_bits, size_t max_size, uint8_t** out, size_t* out_size
 ) noexcept nogil:
     cdef z_stream stream
     cdef Inflation inflation
@@ -121,7 +122,7 @@ cdef InflateResult inflate_message(
         return INFLATE_DONE
     memset(&stream, 0, sizeof(z_stream))
     memset(&inflation, 0, sizeof(Inflation))
-    if zlib.inflate_init(&stream, GZIP_WINDOW_BITS, zlib.version(), <int>sizeof(z_stream)) != Z_OK:
+    if zlib.inflate_init(&stream, window_bits, zlib.version(), <int>sizeof(z_stream)) != Z_OK:
         return INFLATE_NO_MEMORY
     result = _inflate(&stream, data, size, max_size, &inflation)
     zlib.inflate_end(&stream)
@@ -201,7 +202,7 @@ cdef DeflateResult deflate_message(const uint8_t* data, size_t size, uint8_t** o
 
 
 class GzipError(ValueError):
-    """The bytes are not one whole gzip member."""
+    """The bytes are not one whole gzip member, or zlib stream."""
 
 
 class InflatedTooLargeError(GzipError):
@@ -212,20 +213,22 @@ def is_available():
     return bool(gzip_is_available())
 
 
-def inflate(message, size_t max_size):
+def inflate(message, size_t max_size, bint is_gzip=True):
     cdef Py_buffer buffer
     cdef InflateResult result
     cdef uint8_t* out
     cdef size_t out_size
+    cdef int window_bits = GZIP_WINDOW_BITS if is_gzip else ZLIB_WINDOW_BITS
     load_library()
     PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
     with nogil:
-        result = inflate_message(<const uint8_t*>buffer.buf, <size_t>buffer.len, max_size, &out, &out_size)
+        result = inflate_message(
+            <const uint8_t*>buffer.buf, <size_t>buffer.len, window_bits, max_size, &out, &out_size)
     PyBuffer_Release(&buffer)
     if result == INFLATE_TOO_LARGE:
         raise InflatedTooLargeError(f"the message inflates to more than {max_size} bytes")
     if result == INFLATE_MALFORMED:
-        raise GzipError("the message is not one whole gzip member")
+        raise GzipError(f"the message is not one whole {'gzip member' if is_gzip else 'zlib stream'}")
     if result != INFLATE_DONE:
         raise MemoryError
     try:

@@ -44,7 +44,8 @@ cdef enum:
     Z_BUF_ERROR = -5
     Z_DEFLATED = 8
     Z_DEFAULT_STRATEGY = 0
-    # Window bits: the largest window, with gzip's header and trailer and no others.
+    # Window bits: the largest window, with the header and trailer of zlib's format (gRPC calls it deflate) or gzip's.
+    ZLIB_WINDOW_BITS = 15
     GZIP_WINDOW_BITS = 15 + 16
 
 cdef struct ZlibApi:

@@ -15,9 +15,9 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from tensorgate._native import grpc_edge
+from tensorgate._native import grpc_edge, handled_call
 from tensorgate._native.data_plane import DataPlane
-from tensorgate._native.grpc_edge import HandledCall
+from tensorgate._native.handled_call import HandledCall
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions, native_limits
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
@@ -123,18 +123,18 @@ class NativeEdge:
 
     def _deliver(self, edge: grpc_edge.GrpcEdge) -> None:
         for kind, handled, message in edge.take_events():
-            if kind == grpc_edge.EVENT_START:
+            if kind == handled_call.EVENT_START:
                 path, handler = self._handled[handled.method]
                 self._calls[handled] = _Call(path, handled, handler)
                 continue
             call = self._calls[handled]
-            if kind == grpc_edge.EVENT_MESSAGE:
+            if kind == handled_call.EVENT_MESSAGE:
                 call.take(message)
-            elif kind == grpc_edge.EVENT_END:
+            elif kind == handled_call.EVENT_END:
                 call.take(None)
-            elif kind == grpc_edge.EVENT_DRAINED:
+            elif kind == handled_call.EVENT_DRAINED:
                 call.drained.set()
-            elif kind == grpc_edge.EVENT_CLOSED:
+            elif kind == handled_call.EVENT_CLOSED:
                 del self._calls[handled]
                 call.close()
 

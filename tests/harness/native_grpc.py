@@ -18,7 +18,8 @@ import zmq
 
 from tensorgate._native import zmq_api
 from tensorgate._native.data_plane import DataPlane
-from tensorgate._native.grpc_edge import EVENT_END, EVENT_MESSAGE, EVENT_START, GrpcEdge, HandledCall
+from tensorgate._native.grpc_edge import GrpcEdge
+from tensorgate._native.handled_call import EVENT_END, EVENT_MESSAGE, EVENT_START, HandledCall
 from tensorgate._native.route_table import PublishedVersion, Routes
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions, native_limits
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -130,7 +131,7 @@ class Stream:
 
     headers: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str] = field(default_factory=dict)
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     has_ended: bool = False
     reset_code: int | None = None
 
@@ -146,7 +147,7 @@ class Stream:
         while at < len(self.data):
             flag, size = struct.unpack_from(">BI", self.data, at)
             assert flag == 0
-            found.append(self.data[at + 5 : at + 5 + size])
+            found.append(bytes(self.data[at + 5 : at + 5 + size]))
             at += 5 + size
         return found
 

@@ -7,14 +7,15 @@ import pathlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 import h2.config
 import h2.connection
 import pytest
 
 from tensorgate._native import nghttp2_api
-from tensorgate._native.grpc_edge import EVENT_CLOSED, EVENT_DRAINED, EVENT_END, EVENT_MESSAGE, EVENT_START
+from tensorgate._native.handled_call import EVENT_CLOSED, EVENT_DRAINED, EVENT_END, EVENT_MESSAGE, EVENT_START
 from tensorgate.protos.status_codes import Code
 from tests.fakes.fake_worker import HOLD_MARK
 from tests.harness.native_grpc import (
@@ -23,6 +24,7 @@ from tests.harness.native_grpc import (
     PREDICT,
     RawClient,
     Scene,
+    Stream,
     framed,
     predict_request,
     scene,
@@ -85,10 +87,26 @@ def test_a_message_cut_at_every_byte_is_the_same_message(served: Scene, client: 
     until(served.is_at_rest)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3_200, 60_000, 600_000, 20_000_000])
+@pytest.mark.parametrize("size", [0, 1, 3_200, 60_000, 600_000, 20_000_000, 200_000_000])
 def test_messages_of_any_size_go_both_ways(client: RawClient, size: int) -> None:
     message = predict_request(os.urandom(size))
     assert client.ask(message).messages == [message]
+
+
+def test_a_client_that_sends_byte_by_byte_holds_nobody_up(served: Scene, client: RawClient) -> None:
+    message = predict_request(b"x" * 40)
+    with RawClient(served.port) as slow:
+        stream_id = slow.http2.get_next_available_stream_id()
+        slow.streams[stream_id] = Stream()
+        fields = {":method": "POST", ":scheme": "http", ":path": PREDICT, ":authority": "test"}
+        slow.http2.send_headers(stream_id, list((fields | {"content-type": "application/grpc"}).items()))
+        slow.http2.send_data(stream_id, framed(message), end_stream=True)
+        slow.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in slow.http2.data_to_send():
+            slow.socket.sendall(bytes([byte]))
+            assert client.ask(message).messages == [message]
+        assert slow.finish(stream_id).messages == [message]
+    until(served.is_at_rest)
 
 
 def test_the_model_spec_may_stand_anywhere_and_in_tasks(client: RawClient) -> None:
@@ -169,11 +187,62 @@ def test_gzip_comes_in_and_goes_out(tmp_path: pathlib.Path) -> None:
         assert client.ask(message).messages == [message]  # to one who did not ask for gzip
 
 
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_messages_of_any_size_come_in(
+    client: RawClient, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    for size in (0, 10, 3_000, 50_000, 2_000_000):  # the larger ones are inflated on another thread
+        message = predict_request(os.urandom(size))
+        stream_id = client.start(headers={"grpc-encoding": encoding})
+        client.send(stream_id, framed(compress(message), 1), end=True)
+        assert client.finish(stream_id).messages == [message]
+
+
+def test_a_message_that_takes_long_to_inflate_holds_nobody_up(tmp_path: pathlib.Path) -> None:
+    long = gzip.compress(predict_request(bytes(500_000_000)), 1)
+    encoded = {"grpc-encoding": "gzip"}
+    # It is more than may be held, which is known once it is inflated.
+    with scene(tmp_path, max_held_bytes=100_000_000) as served, RawClient(served.port) as client:
+        stream_id = client.start(headers=encoded)
+        client.send(stream_id, framed(long, 1), end=True)
+        assert client.ask(predict_request()).status == (0, "")
+        assert not client.streams[stream_id].has_ended, "it was inflated before the other was answered"
+        stream = client.finish(stream_id)
+        assert stream.status[0] == Code.RESOURCE_EXHAUSTED
+        until(served.is_at_rest)
+        # A client that has gone, a deadline and a second message find it while it is inflated.
+        gone = client.start(headers=encoded)
+        client.send(gone, framed(long, 1), end=True)
+        late = client.start(headers={**encoded, "grpc-timeout": "50m"})
+        client.send(late, framed(long, 1), end=True)
+        twice = client.start(headers=encoded)
+        client.send(twice, framed(long, 1) + framed(b"more"), end=True)
+        client.http2.reset_stream(gone, CANCEL)
+        client.flush()
+        assert client.finish(late).status == (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        assert client.finish(twice).status[0] == Code.INTERNAL
+        until(served.is_at_rest)
+        assert client.ask(predict_request()).status == (0, "")
+
+
+def test_an_edge_closes_while_a_message_is_inflated(tmp_path: pathlib.Path) -> None:
+    long = gzip.compress(predict_request(bytes(300_000_000)), 1)
+    with scene(tmp_path) as served, RawClient(served.port) as client:
+        for _ in range(3):
+            stream_id = client.start(headers={"grpc-encoding": "gzip"})
+            client.send(stream_id, framed(long, 1), end=True)
+        assert client.ask(predict_request()).status == (0, "")
+
+
 def test_a_bomb_is_defused_and_broken_gzip_is_an_error(tmp_path: pathlib.Path) -> None:
     bomb = gzip.compress(bytes(300_000_000), 9)
     with scene(tmp_path, max_message_size=1 << 20) as served, RawClient(served.port) as client:
         before = resident_bytes()
-        for data, code in ((bomb, Code.RESOURCE_EXHAUSTED), (b"no gzip", Code.INTERNAL)):
+        for data, code in (
+            (bomb, Code.RESOURCE_EXHAUSTED),
+            (b"no gzip", Code.INTERNAL),
+            (b"no gzip either" * 1000, Code.INTERNAL),
+        ):
             stream_id = client.start(headers={"grpc-encoding": "gzip"})
             client.send(stream_id, framed(data, 1), end=True)
             assert client.finish(stream_id).status[0] == code

@@ -1,0 +1,106 @@
+"""A whole unary request goes to the dispatcher, and its outcome to the answer.
+
+On a request's line: gRPC call → model_spec → route → dispatcher. Everything here is for the thread of the server's loop.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memset
+
+from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
+from tensorgate._native.dispatcher cimport Dispatcher, Outcome, Request, dispatcher_submit, request_free, request_new
+from tensorgate._native.event_loop cimport timer_cancel
+from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_finish, grpc_call_reply
+from tensorgate._native.grpc_state cimport SPEC_IN_REQUEST, GrpcCall, GrpcServer
+from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view
+from tensorgate._native.proto_wire cimport (
+    WIRE_BYTES,
+    ProtoReader,
+    bytes_left,
+    read_bytes,
+    read_tag,
+    reader_of,
+    skip_field,
+)
+from tensorgate._native.route_table cimport VersionState, resolve_route, unpin_version
+from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
+from tensorgate._native.zmq_api cimport message_of_malloc, zmq
+
+cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
+    """The dispatcher has a request's outcome."""
+    cdef GrpcCall* call = <GrpcCall*>request.owner
+    call.request = NULL
+    call.message_size = 0
+    if outcome.code == OK:
+        grpc_call_reply(call, outcome.payload)
+    else:
+        grpc_call_finish(call, outcome.code, outcome.message, outcome.message_size)
+
+
+cdef bint _scan_spec(GrpcCall* call, ModelSpecView* spec) noexcept nogil:
+    """False: the request's bytes are no message."""
+    cdef ProtoReader reader = reader_of(call.message, call.message_size)
+    cdef ProtoReader task
+    cdef uint32_t field, wire_type
+    if call.method.spec_place == SPEC_IN_REQUEST:
+        return scan_model_spec_view(call.message, call.message_size, 1, spec)
+    while bytes_left(&reader):
+        if not read_tag(&reader, &field, &wire_type):
+            return False
+        if field == 1 and wire_type == WIRE_BYTES:
+            return read_bytes(&reader, &task) and scan_model_spec_view(task.pos, bytes_left(&task), 1, spec)
+        if not skip_field(&reader, field, wire_type):
+            return False
+    memset(spec, 0, sizeof(ModelSpecView))
+    return True
+
+
+cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
+    cdef GrpcServer* server = call.server
+    cdef Dispatcher* dispatcher = server.dispatcher
+    cdef ModelSpecView spec
+    cdef ByteWriter text
+    cdef VersionState* version
+    cdef Request* request
+    cdef int code = OK
+    if not _scan_spec(call, &spec):
+        # As gRPC's own deserializer answers.
+        grpc_call_fail(call, INTERNAL, "")
+        return
+    if dispatcher.routes is NULL:
+        grpc_call_fail(call, UNAVAILABLE, "The server is starting.")
+        return
+    writer_init(&text)
+    version = resolve_route(dispatcher.routes, &spec, &code, &text)
+    if version is NULL:
+        grpc_call_finish(call, code, text.data, text.size)
+        writer_free(&text)
+        return
+    request = request_new()
+    if request is NULL:
+        _refuse_pinned(call, version)
+        return
+    zmq.msg_close(&request.payload)
+    if not message_of_malloc(&request.payload, call.message, call.message_size):
+        zmq.msg_init(&request.payload)
+        request_free(request)
+        _refuse_pinned(call, version)
+        return
+    # Its bytes count in the budget until the answer is there.
+    call.message = NULL
+    request.payload_size = call.message_size
+    request.version = version
+    request.method = call.method.number
+    request.deadline_us = call.deadline_us
+    memcpy(request.traceparent, call.traceparent, call.traceparent_size)
+    request.traceparent_size = call.traceparent_size
+    request.on_done = _on_done
+    request.owner = call
+    call.request = request
+    # From now on the dispatcher watches the deadline.
+    timer_cancel(server.http2.loop, &call.timer)
+    dispatcher_submit(dispatcher, request)
+
+
+cdef void _refuse_pinned(GrpcCall* call, VersionState* version) noexcept nogil:
+    unpin_version(version)
+    grpc_call_fail(call, RESOURCE_EXHAUSTED, "Out of memory")
