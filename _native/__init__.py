@@ -1,8 +1,10 @@
 """The compiled data plane of both processes: what one request touches, without the GIL.
 
-The gateway's part of a gRPC request's line, on the threads of data_plane: grpc_edge → http2_connection → grpc_call
-(grpc_message, gzip_codec) → route_table → dispatcher (request_queue, worker_frames) → frame_stream or zmq_api. What
-Python submits joins it by completion_queue; calls that Python serves leave it by call_events.
+The gateway's part of a gRPC request's line, on the threads of data_plane: grpc_acceptor → http2_connection → grpc_call
+(grpc_headers, grpc_message, inflater) → grpc_submit → route_table → dispatcher → request_route (request_queue,
+worker_frames) → frame_stream or zmq_api; and back: worker_replies → request_end → grpc_answer → http2_output. What
+Python submits joins it by completion_queue; calls that Python serves leave it by call_events and handled_call.
+grpc_edge has it all for Python.
 
 Shared by both processes: frame_header, proto_scan, event_loop, zmq_api (and the inline proto_wire, byte_writer). The
 worker's part of a request's line, turned by data_loop: loop_requests (loop_links) → loop_runs or execution_pool →

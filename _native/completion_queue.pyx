@@ -6,12 +6,7 @@ once for all outcomes that pile up until the queue is drained. Native threads ne
 such as releasing a buffer of Python's that was sent without a copy, is left to the next drain or submit.
 """
 
-from cpython.buffer cimport (
-    PyBUF_SIMPLE,
-    PyBuffer_FillInfo,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stddef cimport size_t
@@ -21,15 +16,8 @@ from libc.string cimport memcpy
 from posix.unistd cimport close
 
 from tensorgate._native.data_plane cimport DataPlane, DataThread, HeldBuffer
-from tensorgate._native.dispatcher cimport (
-    MAX_TRACEPARENT,
-    Outcome,
-    Request,
-    dispatcher_cancel,
-    dispatcher_submit,
-    request_free,
-    request_new,
-)
+from tensorgate._native.dispatcher cimport dispatcher_submit
+from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Outcome, Request
 from tensorgate._native.event_loop cimport Task
 from tensorgate._native.posix cimport (
     EFD_CLOEXEC,
@@ -44,6 +32,7 @@ from tensorgate._native.posix cimport (
     pthread_mutex_t,
     pthread_mutex_unlock,
 )
+from tensorgate._native.request_end cimport dispatcher_cancel, request_free, request_new
 from tensorgate._native.route_table cimport PublishedVersion
 from tensorgate._native.zmq_api cimport message_of_copy, zmq, zmq_msg_t
 

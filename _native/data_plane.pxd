@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from tensorgate._native.dispatcher cimport Dispatcher, LineOptions
+from tensorgate._native.dispatcher_state cimport Dispatcher, LineOptions
 from tensorgate._native.event_loop cimport EventLoop, Task
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t
 from tensorgate._native.route_table cimport RouteSnapshot, Routes

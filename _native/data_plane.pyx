@@ -20,35 +20,25 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strlen
 
 from tensorgate._native.dispatcher cimport (
-    DispatchCounters,
-    Line,
-    LineOptions,
     dispatcher_add_line,
     dispatcher_close,
-    dispatcher_find_line,
     dispatcher_free,
     dispatcher_init,
     dispatcher_remove_line,
 )
+from tensorgate._native.dispatcher_state cimport DispatchCounters, Line, LineOptions, dispatcher_find_line
 from tensorgate._native.event_loop cimport (
-    MAX_EVENTS,
-    EventLoop,
-    Hook,
     Task,
-    Timer,
-    Watch,
     loop_free,
     loop_init,
     loop_join,
     loop_post,
     loop_start,
     loop_stop,
-    monotonic_now_us,
-    timer_cancel,
+    loop_turn,
 )
 from tensorgate._native.posix cimport (
     atomic_load,
-    epoll_wait,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_cond_signal,
@@ -403,33 +393,13 @@ cdef class DataPlane:
         return total
 
     def turn(self, bint run_timers=True):
-        cdef EventLoop* loop
-        cdef Timer* timer
         cdef Line* line
-        cdef Hook* hook
-        cdef Watch* watch
-        cdef int i, j, count
+        cdef int i
         if self._is_started or self.is_closed:
             raise RuntimeError("the threads turn by themselves")
         for i in range(self.num_threads):
-            loop = &self.threads[i].loop
-            loop.now_us = monotonic_now_us()
-            count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, 0)
-            loop.num_events = count if count > 0 else 0
-            for j in range(loop.num_events):
-                watch = <Watch*>loop.events[j].data.ptr
-                if watch is not NULL:
-                    watch.on_ready(watch, loop.events[j].events)
-            loop.num_events = 0
-            while run_timers and loop.num_timers and loop.timers[0].due_us <= loop.now_us:
-                timer = loop.timers[0]
-                timer_cancel(loop, timer)
-                timer.on_due(timer)
             line = self.threads[i].dispatcher.lines
             while line is not NULL:  # as if their descriptors were ready
                 line.may_have_replies = True
                 line = line.next
-            hook = loop.first_hook
-            while hook is not NULL:
-                hook.run(hook)
-                hook = hook.next
+            loop_turn(&self.threads[i].loop, run_timers)

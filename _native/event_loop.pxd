@@ -75,6 +75,8 @@ cdef bint loop_init(EventLoop* loop) noexcept nogil
 # After its thread has ended. Tasks that were posted too late to run stay unrun and are run here.
 cdef void loop_free(EventLoop* loop) noexcept nogil
 cdef bint loop_start(EventLoop* loop) noexcept nogil
+# One turn in the calling thread, without waiting, of a loop that was not started; for tests.
+cdef void loop_turn(EventLoop* loop, bint run_timers) noexcept nogil
 # For another thread, while the loop's own is known to be in a hook: a new thread turns the loop from here on. The old
 # one ends when its hook returns, and touches nothing of the loop's until then. False: there is no thread to be had.
 cdef bint loop_replace_thread(EventLoop* loop) noexcept nogil

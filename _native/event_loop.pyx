@@ -257,25 +257,31 @@ cdef int _wait_ms(EventLoop* loop) noexcept nogil:
     return <int>wait_ms if wait_ms < MAX_WAIT_MS else MAX_WAIT_MS
 
 
+cdef inline void _begin_turn(EventLoop* loop, int wait_ms, bint run_timers) noexcept nogil:
+    """All of a turn but its hooks."""
+    cdef int count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, wait_ms)
+    cdef Watch* watch
+    cdef int i
+    # Interrupted by a signal: as if nothing were ready.
+    loop.num_events = count if count > 0 else 0
+    loop.now_us = monotonic_now_us()
+    for i in range(loop.num_events):
+        watch = <Watch*>loop.events[i].data.ptr
+        if watch is not NULL:
+            watch.on_ready(watch, loop.events[i].events)
+    loop.num_events = 0
+    if run_timers:
+        _run_timers(loop)
+
+
 cdef void* _thread_main(void* argument) noexcept nogil:
     cdef LoopThread* thread = <LoopThread*>argument
     cdef EventLoop* loop = thread.loop
-    cdef Watch* watch
     cdef Hook* hook
-    cdef int count, i
     # The first turn waits for nothing: the thread that this one replaces may have left work behind.
     cdef int wait_ms = 0
     while not atomic_load(&loop.stopping):
-        count = epoll_wait(loop.epoll_fd, loop.events, MAX_EVENTS, wait_ms)
-        # Interrupted by a signal: as if nothing were ready.
-        loop.num_events = count if count > 0 else 0
-        loop.now_us = monotonic_now_us()
-        for i in range(loop.num_events):
-            watch = <Watch*>loop.events[i].data.ptr
-            if watch is not NULL:
-                watch.on_ready(watch, loop.events[i].events)
-        loop.num_events = 0
-        _run_timers(loop)
+        _begin_turn(loop, wait_ms, True)
         hook = loop.first_hook
         while hook is not NULL:
             hook.run(hook)
@@ -285,6 +291,14 @@ cdef void* _thread_main(void* argument) noexcept nogil:
             hook = hook.next
         wait_ms = _wait_ms(loop)
     return NULL
+
+
+cdef void loop_turn(EventLoop* loop, bint run_timers) noexcept nogil:
+    cdef Hook* hook = loop.first_hook
+    _begin_turn(loop, 0, run_timers)
+    while hook is not NULL:
+        hook.run(hook)
+        hook = hook.next
 
 
 cdef void loop_add_hook(EventLoop* loop, Hook* hook) noexcept nogil:

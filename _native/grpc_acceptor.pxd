@@ -32,7 +32,8 @@ cdef struct Edge:
     EventQueue events
 
 
-# A zeroed listener for a listening, non-blocking stream socket, which it takes over once it listens. NULL: out of memory.
+# A zeroed listener for a listening, non-blocking stream socket, which it takes over once it listens.
+# NULL: out of memory.
 cdef Listener* listener_new(Edge* edge, int fd) noexcept nogil
 # On the first thread's loop, as what follows. False: the descriptor cannot be watched, and the listener is freed.
 cdef bint acceptor_listen(Listener* listener) noexcept nogil

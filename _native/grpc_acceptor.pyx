@@ -35,6 +35,7 @@ from tensorgate._native.posix cimport (
     setsockopt,
 )
 
+
 cdef enum:
     MAX_ACCEPTED_PER_TURN = 64
     # Without descriptors the clients wait in the kernel's queue; it is asked again after this.

@@ -17,7 +17,7 @@ from tensorgate._native.grpc_message cimport assembler_free
 from tensorgate._native.grpc_state cimport GrpcCall, OutMessage, count_held
 from tensorgate._native.grpc_wire cimport ENCODING_GZIP, put_grpc_message
 from tensorgate._native.gzip_codec cimport DEFLATE_DONE, deflate_message
-from tensorgate._native.http2_connection cimport stream_reset, stream_respond, stream_resume, stream_trailer
+from tensorgate._native.http2_stream cimport stream_reset, stream_respond, stream_resume, stream_trailer
 from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_CANCEL,
     NGHTTP2_DATA_FLAG_EOF,
@@ -32,6 +32,7 @@ from tensorgate._native.nghttp2_api cimport (
 )
 from tensorgate._native.status_codes cimport OK, RESOURCE_EXHAUSTED
 from tensorgate._native.zmq_api cimport message_of_malloc, zmq, zmq_msg_t
+
 
 # --- headers that never change ----------------------------------------------------------------------------------------
 
@@ -219,7 +220,8 @@ cdef void grpc_call_fail(GrpcCall* call, int code, const char* message) noexcept
 
 cdef void grpc_call_fail_for_memory(GrpcCall* call) noexcept nogil:
     call.server.counters.refused_for_memory += 1
-    grpc_call_fail(call, RESOURCE_EXHAUSTED, "The server holds as many bytes of requests and replies as it may; retry later.")
+    grpc_call_fail(
+        call, RESOURCE_EXHAUSTED, "The server holds as many bytes of requests and replies as it may; retry later.")
 
 
 cdef void grpc_call_abandon(GrpcCall* call) noexcept nogil:

@@ -5,10 +5,10 @@ Everything here is for the thread of the server's loop.
 
 from libc.stddef cimport size_t
 
-from tensorgate._native.dispatcher cimport Dispatcher
+from tensorgate._native.dispatcher_state cimport Dispatcher
 from tensorgate._native.event_loop cimport EventLoop
 from tensorgate._native.grpc_state cimport GrpcCall, GrpcLimits, GrpcServer
-from tensorgate._native.http2_connection cimport Http2Limits
+from tensorgate._native.http2_state cimport Http2Limits
 
 # Needs nghttp2_api and zmq_api loaded; methods, budget and events must outlive the server. False: out of memory.
 cdef bint grpc_server_init(

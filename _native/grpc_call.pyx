@@ -23,7 +23,7 @@ from tensorgate._native.call_events cimport (
     call_handle_release,
     event_queue_push,
 )
-from tensorgate._native.dispatcher cimport Dispatcher, dispatcher_cancel
+from tensorgate._native.dispatcher_state cimport Dispatcher
 from tensorgate._native.event_loop cimport EventLoop, Timer, timer_cancel, timer_init, timer_set
 from tensorgate._native.grpc_answer cimport (
     grpc_call_abandon,
@@ -55,18 +55,15 @@ from tensorgate._native.gzip_codec cimport (
     InflateResult,
     inflate_message,
 )
-from tensorgate._native.http2_connection cimport (
-    Http2Connection,
-    Http2Handler,
-    Http2Limits,
-    Http2Stream,
-    http2_server_init,
-    stream_give_back,
-)
+from tensorgate._native.http2_connection cimport http2_server_init
+from tensorgate._native.http2_state cimport Http2Connection, Http2Handler, Http2Limits, Http2Stream
+from tensorgate._native.http2_stream cimport stream_give_back
 from tensorgate._native.inflater cimport Inflation, inflater_init, inflater_submit
 from tensorgate._native.posix cimport atomic_add
+from tensorgate._native.request_end cimport dispatcher_cancel
 from tensorgate._native.status_codes cimport DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED
 from tensorgate._native.zlib_api cimport GZIP_WINDOW_BITS, ZLIB_WINDOW_BITS
+
 
 cdef enum:
     # Bytes of messages that wait for Python before the client has to.

@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+
 from typing_extensions import Self, disjoint_base
 
 from tensorgate._native.data_plane import DataPlane

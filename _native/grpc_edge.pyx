@@ -12,7 +12,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
-from posix.unistd cimport close
 
 from tensorgate._native.call_events cimport event_queue_free, event_queue_init
 from tensorgate._native.data_plane cimport DataPlane
@@ -28,13 +27,9 @@ from tensorgate._native.grpc_acceptor cimport (
 from tensorgate._native.grpc_call cimport grpc_server_init
 from tensorgate._native.grpc_state cimport SPEC_IN_REQUEST, SPEC_IN_TASKS, GrpcLimits, GrpcMethod, GrpcServer
 from tensorgate._native.handled_call cimport take_call_events
-from tensorgate._native.http2_connection cimport (
-    Http2Limits,
-    http2_server_close,
-    http2_server_drain,
-    http2_server_free,
-    http2_server_open,
-)
+from tensorgate._native.http2_ages cimport http2_server_drain
+from tensorgate._native.http2_connection cimport http2_server_close, http2_server_free, http2_server_open
+from tensorgate._native.http2_state cimport Http2Limits
 from tensorgate._native.inflater cimport inflater_free
 from tensorgate._native.posix cimport atomic_load
 

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from tensorgate._native.byte_writer cimport put_bytes
-from tensorgate._native.dispatcher cimport MAX_TRACEPARENT
+from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_fail_for_memory, grpc_call_fail_http
 from tensorgate._native.grpc_state cimport GrpcCall, GrpcMethod, GrpcServer
 from tensorgate._native.grpc_wire cimport (
@@ -22,6 +22,7 @@ from tensorgate._native.grpc_wire cimport (
 )
 from tensorgate._native.gzip_codec cimport gzip_is_available
 from tensorgate._native.status_codes cimport INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
+
 
 cdef enum:
     # What RFC 9113 counts for a header beside its bytes.

@@ -9,13 +9,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.call_events cimport CallHandle, EventQueue
-from tensorgate._native.dispatcher cimport MAX_TRACEPARENT, Dispatcher, Request
-from tensorgate._native.event_loop cimport EventLoop, Timer
+from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Dispatcher, Request
+from tensorgate._native.event_loop cimport Timer
 from tensorgate._native.grpc_message cimport MessageAssembler
-from tensorgate._native.http2_connection cimport Http2Limits, Http2Server, Http2Stream
+from tensorgate._native.http2_state cimport Http2Server, Http2Stream
 from tensorgate._native.inflater cimport Inflater, Inflation
 from tensorgate._native.posix cimport atomic_add, atomic_load
 from tensorgate._native.zmq_api cimport zmq_msg_t
+
 
 cdef enum SpecPlace:
     SPEC_IN_REQUEST = 0  # model_spec is field 1 of the request

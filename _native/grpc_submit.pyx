@@ -1,13 +1,15 @@
 """A whole unary request goes to the dispatcher, and its outcome to the answer.
 
-On a request's line: gRPC call → model_spec → route → dispatcher. Everything here is for the thread of the server's loop.
+On a request's line: gRPC call → model_spec → route → dispatcher. Everything here is for the thread of the
+server's loop.
 """
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
-from tensorgate._native.dispatcher cimport Dispatcher, Outcome, Request, dispatcher_submit, request_free, request_new
+from tensorgate._native.dispatcher cimport dispatcher_submit
+from tensorgate._native.dispatcher_state cimport Dispatcher, Outcome, Request
 from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_finish, grpc_call_reply
 from tensorgate._native.grpc_state cimport SPEC_IN_REQUEST, GrpcCall, GrpcServer
@@ -21,9 +23,11 @@ from tensorgate._native.proto_wire cimport (
     reader_of,
     skip_field,
 )
+from tensorgate._native.request_end cimport request_free, request_new
 from tensorgate._native.route_table cimport VersionState, resolve_route, unpin_version
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from tensorgate._native.zmq_api cimport message_of_malloc, zmq
+
 
 cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
     """The dispatcher has a request's outcome."""

@@ -22,8 +22,9 @@ ctypedef enum DeflateResult:
 
 # Whether zlib is loaded: without it, compressed messages are to be refused with UNIMPLEMENTED.
 cdef bint gzip_is_available() noexcept nogil
-# window_bits: which format, see zlib_api. *out: the message, to be freed with free(), NULL when it is empty or the result is not INFLATE_DONE. Never holds more
-# than max_size bytes of it. No bytes at all inflate to an empty message, as in gRPC's C core.
+# window_bits: which format, see zlib_api. *out: the message, to be freed with free(), NULL when it is empty or the
+# result is not INFLATE_DONE. Never holds more than max_size bytes of it. No bytes at all inflate to an empty message,
+# as in gRPC's C core.
 cdef InflateResult inflate_message(
     const uint8_t* data, size_t size, int window_bits, size_t max_size, uint8_t** out, size_t* out_size) noexcept nogil
 # *out: gzip of less than size bytes, to be freed with free(); NULL when the result is not DEFLATE_DONE.

@@ -1,7 +1,8 @@
-"""Inflates gRPC messages whose grpc-encoding is gzip or deflate, and makes gzip of others; between a message's frame and its method.
+"""Inflates gRPC messages whose grpc-encoding is gzip or deflate, and makes gzip of others.
 
-Any thread: nothing is shared, and no context outlives a message. What a peer sends can inflate to a thousand times its
-size, so memory grows by doubling with what has come out, up to the limit, and one byte too many ends it.
+Between a message's frame and its method, on any thread: nothing is shared, and no context outlives a message. What a
+peer sends can inflate to a thousand times its size, so memory grows by doubling with what has come out, up to the
+limit, and one byte too many ends it.
 
 Source: gRPC's PROTOCOL-HTTP2.md, Compressed-Flag; gRPC's C core, message_compress.cc (a single gzip member with nothing
 after it; a message that deflating does not make smaller is sent as it is); zlib.h.

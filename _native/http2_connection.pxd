@@ -1,123 +1,10 @@
-"""HTTP/2 connections of one native thread: sockets, nghttp2 sessions, windows, limits, ages; nothing of gRPC.
+"""HTTP/2 connections of one native thread: sockets, nghttp2 sessions, windows, limits; nothing of gRPC.
 
-Everything here is for the thread of the server's loop. The streams' users sit behind Http2Handler and embed an
-Http2Stream as the first member of what they keep for a stream. Its functions are called from inside nghttp2, so they
-may submit, but nothing is sent, received or freed before the turn's end.
+Everything here is for the thread of the server's loop.
 """
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-
-from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch
-from tensorgate._native.nghttp2_api cimport (
-    nghttp2_data_provider,
-    nghttp2_nv,
-    nghttp2_option,
-    nghttp2_session,
-    nghttp2_session_callbacks,
-)
-
-cdef enum DrainStage:
-    DRAIN_NONE = 0
-    DRAIN_NOTICED = 1  # the client has been told to open no more streams; those on their way are still taken
-    DRAIN_CLOSED = 2   # no stream is taken any more; the connection ends with its last one
-
-
-cdef struct Http2Limits:
-    # Times in microseconds; -1 means never.
-    uint32_t max_concurrent_streams
-    uint32_t max_header_list_size
-    int32_t stream_window
-    int32_t connection_window
-    int64_t max_connection_age_us
-    int64_t max_connection_age_grace_us
-    int64_t max_connection_idle_us
-    int64_t keepalive_time_us
-    int64_t keepalive_timeout_us
-    # A connection that does not take its replies is not read from while it holds more than this.
-    size_t max_unsent_bytes
-
-
-cdef struct Http2Stream:
-    Http2Connection* connection
-    int32_t stream_id
-    Http2Stream* previous
-    Http2Stream* next
-
-
-cdef struct Http2Handler:
-    void* owner
-    # A new stream for a request; NULL refuses it. The connection sets the struct's fields.
-    Http2Stream* (*on_request)(Http2Handler*, Http2Connection*) noexcept nogil
-    # Names are lower case, pseudo-headers come first; the bytes are valid during the call only.
-    void (*on_header)(
-        Http2Stream*, const uint8_t* name, size_t name_size, const uint8_t* value, size_t value_size) noexcept nogil
-    void (*on_headers_end)(Http2Stream*) noexcept nogil
-    # True gives the client its window back at once; else the handler does, by connection_give_back.
-    bint (*on_data)(Http2Stream*, const uint8_t* data, size_t size) noexcept nogil
-    # The client sends no more.
-    void (*on_end)(Http2Stream*) noexcept nogil
-    # Once for each stream, whatever ends it: the stream is the handler's to free.
-    void (*on_close)(Http2Stream*) noexcept nogil
-
-
-cdef struct Http2Counters:
-    # Written by the loop's thread, read by any: a value may be a moment old.
-    uint64_t accepted
-    uint64_t closed
-    uint64_t streams
-    uint64_t protocol_errors   # connections that nghttp2 gave up
-    uint64_t rapid_resets      # connections closed for resetting streams too fast
-    uint64_t keepalive_deaths
-
-
-cdef struct Http2Server:
-    EventLoop* loop
-    Http2Limits limits
-    Http2Handler handler
-    nghttp2_session_callbacks* callbacks
-    nghttp2_option* option
-    Http2Connection* connections
-    int64_t num_connections    # atomic: the acceptor compares threads
-    int64_t num_streams        # atomic
-    Http2Connection* to_flush
-    Hook flush_hook
-    uint8_t* received          # READ_SIZE bytes
-    uint8_t* gathered          # GATHER_SIZE bytes
-    DrainStage drain_stage     # of the server: new connections are drained at once
-    Http2Counters counters
-
-
-cdef struct Http2Connection:
-    Http2Server* server
-    Http2Connection* previous
-    Http2Connection* next
-    Http2Connection* next_to_flush
-    Watch watch
-    nghttp2_session* session
-    Http2Stream* streams
-    int64_t num_streams
-    uint8_t* unsent            # what the socket did not take
-    size_t unsent_size
-    size_t unsent_offset
-    size_t held_bytes          # of replies, counted by the handler
-    uint32_t watched           # epoll events
-    bint is_marked             # in to_flush
-    bint is_doomed             # to be closed at the turn's end
-    bint is_ending             # as soon as all is written
-    bint has_preface
-    DrainStage drain_stage
-    Timer timer
-    int64_t opened_us
-    int64_t received_us        # the last time anything came
-    int64_t idle_since_us
-    int64_t ping_us            # when a keepalive ping was sent that has no answer yet; -1
-    int64_t goaway_us          # when DRAIN_NOTICED becomes DRAIN_CLOSED
-    int64_t kill_us            # when it is closed whatever runs; -1
-    int64_t age_us             # when it has reached its age; -1
-    double reset_tokens
-    int64_t reset_tokens_us
-
+from tensorgate._native.event_loop cimport EventLoop
+from tensorgate._native.http2_state cimport Http2Limits, Http2Server
 
 # Needs nghttp2_api.load_library. False: out of memory; nothing is to be freed then. The handler is set by the caller.
 cdef bint http2_server_init(Http2Server* server, EventLoop* loop, const Http2Limits* limits) noexcept nogil
@@ -128,13 +15,3 @@ cdef void http2_server_close(Http2Server* server) noexcept nogil
 cdef void http2_server_free(Http2Server* server) noexcept nogil
 # Takes a connected, non-blocking socket over; closes it when there is no memory for it.
 cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil
-# Asks all clients to go elsewhere: GOAWAY in two steps, and the connection ends with its last stream.
-cdef void http2_server_drain(Http2Server* server) noexcept nogil
-
-# What a handler may do with a stream that has not had its on_close. False: nghttp2 refused, the stream is being reset.
-cdef bint stream_respond(
-    Http2Stream* stream, const nghttp2_nv* headers, size_t count, const nghttp2_data_provider* body) noexcept nogil
-cdef bint stream_trailer(Http2Stream* stream, const nghttp2_nv* headers, size_t count) noexcept nogil
-cdef void stream_resume(Http2Stream* stream) noexcept nogil
-cdef void stream_reset(Http2Stream* stream, uint32_t error_code) noexcept nogil
-cdef void stream_give_back(Http2Stream* stream, size_t size) noexcept nogil

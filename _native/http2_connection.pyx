@@ -1,32 +1,41 @@
-"""HTTP/2 on sockets: reads into nghttp2, writes what nghttp2 has to say, once a turn for each connection.
+"""HTTP/2 on sockets: reads into nghttp2 and tells the handler; the life of connections and of their server.
 
-First stage of a request's line: socket → HTTP/2 → gRPC → dispatcher. Everything happens on the server's loop. Reading
-stops for a client that does not take its replies; what ends a connection is noted and done at the turn's end, since
-nghttp2's callbacks must not delete their session.
+First stage of a request's line: socket → HTTP/2 → gRPC → dispatcher. Everything happens on the server's loop. What ends
+a connection is noted and done at the turn's end, since nghttp2's callbacks must not delete their session.
 
-Source: RFC 9113; nghttp2's API documentation; the grpc.* channel arguments for ages, idleness and keepalive.
+Source: RFC 9113; nghttp2's API documentation.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from posix.unistd cimport close
 
 from tensorgate._native.event_loop cimport (
     EventLoop,
     Hook,
-    Timer,
     Watch,
     loop_add_hook,
     loop_remove_hook,
-    loop_rewatch,
     loop_unwatch,
     loop_watch,
     timer_cancel,
     timer_init,
-    timer_set,
+)
+from tensorgate._native.http2_ages cimport begin_drain, on_age_due, schedule_ages
+from tensorgate._native.http2_output cimport flush_connection, write_all
+from tensorgate._native.http2_state cimport (
+    DRAIN_NONE,
+    GATHER_SIZE,
+    Http2Connection,
+    Http2Handler,
+    Http2Limits,
+    Http2Server,
+    Http2Stream,
+    doom,
+    mark_to_flush,
 )
 from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_DATA,
@@ -35,7 +44,6 @@ from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_FLAG_END_STREAM,
     NGHTTP2_FLAG_NONE,
     NGHTTP2_HEADERS,
-    NGHTTP2_INTERNAL_ERROR,
     NGHTTP2_NO_ERROR,
     NGHTTP2_PING,
     NGHTTP2_REFUSED_STREAM,
@@ -45,175 +53,24 @@ from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_SETTINGS_MAX_FRAME_SIZE,
     NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
     nghttp2,
-    nghttp2_data_provider,
     nghttp2_frame,
-    nghttp2_nv,
     nghttp2_session,
     nghttp2_settings_entry,
 )
-from tensorgate._native.posix cimport (
-    EPOLLERR,
-    EPOLLHUP,
-    EPOLLIN,
-    EPOLLOUT,
-    MSG_NOSIGNAL,
-    atomic_add,
-    recv,
-    send,
-)
+from tensorgate._native.posix cimport EPOLLERR, EPOLLHUP, EPOLLIN, atomic_add, recv
 
 
 cdef enum:
     READ_SIZE = 256 * 1024
     # A client with much to say takes turns with the others.
     MAX_READS_PER_TURN = 4
-    GATHER_SIZE = 128 * 1024
-    # A frame of this size or more is written from where nghttp2 has it.
-    DIRECT_SIZE = 8 * 1024
-    MAX_WRITTEN_PER_TURN = 2 * 1024 * 1024
     MAX_FRAME_SIZE = 1024 * 1024
-    # Between the two GOAWAYs: what was sent before the client saw the first has arrived by then.
-    NOTICE_US = 100000
-    PREFACE_TIMEOUT_US = 20000000
     # Streams that a client may reset: at once, and a second. Each costs us little, but not nothing.
     RESET_BURST = 2000
     RESETS_PER_S = 500
 
 
 # --- the turn's end ---------------------------------------------------------------------------------------------------
-
-
-cdef inline void _mark(Http2Connection* connection) noexcept nogil:
-    if not connection.is_marked:
-        connection.is_marked = True
-        connection.next_to_flush = connection.server.to_flush
-        connection.server.to_flush = connection
-
-
-cdef inline void _doom(Http2Connection* connection) noexcept nogil:
-    connection.is_doomed = True
-    _mark(connection)
-
-
-cdef void _watch_for(Http2Connection* connection, bint is_blocked) noexcept nogil:
-    cdef uint32_t events = EPOLLOUT if is_blocked else 0
-    if not is_blocked or connection.held_bytes <= connection.server.limits.max_unsent_bytes:
-        events |= EPOLLIN
-    if events != connection.watched:
-        connection.watched = events
-        if not loop_rewatch(connection.server.loop, &connection.watch, events):
-            _doom(connection)
-
-
-cdef Py_ssize_t _write(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
-    """The number of bytes that the socket took, 0 when it takes none now; -1 when it is broken."""
-    cdef Py_ssize_t count
-    while True:
-        count = send(connection.watch.fd, data, size, MSG_NOSIGNAL)
-        if count >= 0:
-            return count
-        if errno == EAGAIN:
-            return 0
-        if errno != EINTR:
-            return -1
-
-
-cdef bint _write_or_keep(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
-    """False: the socket took not all of it (the rest is kept) or is broken (the connection is doomed)."""
-    cdef Py_ssize_t count = _write(connection, data, size)
-    if count == <Py_ssize_t>size:
-        return True
-    if count < 0:
-        _doom(connection)
-        return False
-    connection.unsent_size = size - <size_t>count
-    connection.unsent_offset = 0
-    connection.unsent = <uint8_t*>malloc(connection.unsent_size)
-    if connection.unsent is NULL:
-        connection.unsent_size = 0
-        _doom(connection)
-        return False
-    memcpy(connection.unsent, data + count, connection.unsent_size)
-    return False
-
-
-cdef bint _write_unsent(Http2Connection* connection) noexcept nogil:
-    cdef Py_ssize_t count
-    if connection.unsent is NULL:
-        return True
-    count = _write(
-        connection, connection.unsent + connection.unsent_offset, connection.unsent_size - connection.unsent_offset)
-    if count < 0:
-        _doom(connection)
-        return False
-    connection.unsent_offset += <size_t>count
-    if connection.unsent_offset < connection.unsent_size:
-        return False
-    free(connection.unsent)
-    connection.unsent = NULL
-    connection.unsent_size = 0
-    return True
-
-
-cdef bint _write_all(Http2Connection* connection) noexcept nogil:
-    """True when nghttp2 has no more to say and the socket has it all; else it goes on once the socket is ready."""
-    cdef Http2Server* server = connection.server
-    cdef const uint8_t* data
-    cdef Py_ssize_t count
-    cdef size_t gathered = 0, written = 0
-    if not _write_unsent(connection):
-        return False
-    while written < MAX_WRITTEN_PER_TURN:
-        count = nghttp2.mem_send(connection.session, &data)
-        if count < 0:
-            _doom(connection)
-            return False
-        if count == 0:
-            return gathered == 0 or _write_or_keep(connection, server.gathered, gathered)
-        written += <size_t>count
-        if gathered and (count >= DIRECT_SIZE or gathered + <size_t>count > GATHER_SIZE):
-            if not _write_or_keep(connection, server.gathered, gathered):
-                # What nghttp2 has just given is not in it yet.
-                return _keep_also(connection, data, <size_t>count)
-            gathered = 0
-        if count >= DIRECT_SIZE:
-            if not _write_or_keep(connection, data, <size_t>count):
-                return False
-        else:
-            memcpy(server.gathered + gathered, data, <size_t>count)
-            gathered += <size_t>count
-    if gathered:
-        _write_or_keep(connection, server.gathered, gathered)
-    return False
-
-
-cdef bint _keep_also(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
-    cdef uint8_t* joined
-    if connection.is_doomed:
-        return False
-    joined = <uint8_t*>malloc(connection.unsent_size + size)
-    if joined is NULL:
-        _doom(connection)
-        return False
-    memcpy(joined, connection.unsent, connection.unsent_size)
-    memcpy(joined + connection.unsent_size, data, size)
-    free(connection.unsent)
-    connection.unsent = joined
-    connection.unsent_size += size
-    return False
-
-
-cdef void _flush(Http2Connection* connection) noexcept nogil:
-    cdef bint is_done = _write_all(connection)
-    if connection.is_doomed:
-        return
-    if is_done and (
-        connection.is_ending
-        or (not nghttp2.want_read(connection.session) and not nghttp2.want_write(connection.session))
-    ):
-        _doom(connection)
-        return
-    _watch_for(connection, not is_done)
 
 
 cdef void _flush_all(Hook* hook) noexcept nogil:
@@ -224,7 +81,7 @@ cdef void _flush_all(Hook* hook) noexcept nogil:
         server.to_flush = connection.next_to_flush
         connection.is_marked = False
         if not connection.is_doomed:
-            _flush(connection)
+            flush_connection(connection)
         if connection.is_doomed and not connection.is_marked:
             _destroy(connection)
 
@@ -236,7 +93,7 @@ cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
     cdef Http2Connection* connection = <Http2Connection*>watch.owner
     if events & (EPOLLIN | EPOLLHUP | EPOLLERR):
         _receive(connection)
-    _mark(connection)
+    mark_to_flush(connection)
 
 
 cdef void _receive(Http2Connection* connection) noexcept nogil:
@@ -248,13 +105,13 @@ cdef void _receive(Http2Connection* connection) noexcept nogil:
             return
         count = recv(connection.watch.fd, server.received, READ_SIZE, 0)
         if count == 0:
-            _doom(connection)
+            doom(connection)
             return
         if count < 0:
             if errno == EINTR:
                 continue
             if errno != EAGAIN:
-                _doom(connection)
+                doom(connection)
             return
         connection.received_us = server.loop.now_us
         if nghttp2.mem_recv(connection.session, server.received, <size_t>count) != count:
@@ -386,99 +243,6 @@ cdef void _end_stream(Http2Stream* stream) noexcept nogil:
     connection.server.handler.on_close(stream)
 
 
-# --- ages -------------------------------------------------------------------------------------------------------------
-
-
-cdef inline int64_t _sooner(int64_t due_us, int64_t other_us) noexcept nogil:
-    """The earlier of two times of which -1 means never."""
-    if other_us < 0:
-        return due_us
-    return other_us if due_us < 0 or other_us < due_us else due_us
-
-
-cdef void _schedule(Http2Connection* connection) noexcept nogil:
-    """Sets the timer for whatever is due first. Times that move with the traffic are looked at again when it fires."""
-    cdef Http2Limits* limits = &connection.server.limits
-    cdef int64_t due_us = connection.kill_us
-    if not connection.has_preface:
-        due_us = _sooner(due_us, connection.opened_us + PREFACE_TIMEOUT_US)
-    if connection.drain_stage == DRAIN_NONE:
-        due_us = _sooner(due_us, connection.age_us)
-        if limits.max_connection_idle_us >= 0:
-            due_us = _sooner(due_us, connection.idle_since_us + limits.max_connection_idle_us)
-    elif connection.drain_stage == DRAIN_NOTICED:
-        due_us = _sooner(due_us, connection.goaway_us)
-    if connection.ping_us >= 0:
-        due_us = _sooner(due_us, connection.ping_us + limits.keepalive_timeout_us)
-    elif limits.keepalive_time_us >= 0:
-        due_us = _sooner(due_us, connection.received_us + limits.keepalive_time_us)
-    if due_us < 0:
-        timer_cancel(connection.server.loop, &connection.timer)
-        return
-    # An idle time that a running stream has put off must not make the timer spin.
-    if due_us <= connection.server.loop.now_us:
-        due_us = connection.server.loop.now_us + 1000000
-    if not timer_set(connection.server.loop, &connection.timer, due_us):
-        _doom(connection)
-
-
-cdef void _on_due(Timer* timer) noexcept nogil:
-    cdef Http2Connection* connection = <Http2Connection*>timer.owner
-    cdef Http2Server* server = connection.server
-    cdef int64_t now_us = server.loop.now_us
-    if 0 <= connection.kill_us <= now_us or (
-        not connection.has_preface and now_us >= connection.opened_us + PREFACE_TIMEOUT_US
-    ):
-        _doom(connection)
-        return
-    if connection.drain_stage == DRAIN_NONE and (
-        0 <= connection.age_us <= now_us
-        or (
-            server.limits.max_connection_idle_us >= 0
-            and connection.num_streams == 0
-            and now_us >= connection.idle_since_us + server.limits.max_connection_idle_us
-        )
-    ):
-        _begin_drain(connection)
-        if server.limits.max_connection_age_grace_us >= 0:
-            connection.kill_us = now_us + server.limits.max_connection_age_grace_us
-    elif connection.drain_stage == DRAIN_NOTICED and now_us >= connection.goaway_us:
-        connection.drain_stage = DRAIN_CLOSED
-        nghttp2.submit_goaway(
-            connection.session, NGHTTP2_FLAG_NONE, nghttp2.last_proc_stream_id(connection.session), NGHTTP2_NO_ERROR,
-            NULL, 0)
-    if connection.ping_us >= 0:
-        if connection.received_us > connection.ping_us:
-            connection.ping_us = -1
-        elif now_us >= connection.ping_us + server.limits.keepalive_timeout_us:
-            server.counters.keepalive_deaths += 1
-            _doom(connection)
-            return
-    elif server.limits.keepalive_time_us >= 0 and now_us >= connection.received_us + server.limits.keepalive_time_us:
-        connection.ping_us = now_us
-        nghttp2.submit_ping(connection.session, NGHTTP2_FLAG_NONE, NULL)
-    _mark(connection)
-    _schedule(connection)
-
-
-cdef void _begin_drain(Http2Connection* connection) noexcept nogil:
-    if connection.drain_stage != DRAIN_NONE:
-        return
-    connection.drain_stage = DRAIN_NOTICED
-    connection.goaway_us = connection.server.loop.now_us + NOTICE_US
-    nghttp2.submit_shutdown_notice(connection.session)
-    _mark(connection)
-
-
-cdef void http2_server_drain(Http2Server* server) noexcept nogil:
-    cdef Http2Connection* connection = server.connections
-    server.drain_stage = DRAIN_NOTICED
-    while connection is not NULL:
-        _begin_drain(connection)
-        _schedule(connection)
-        connection = connection.next
-
-
 # --- a connection's life ----------------------------------------------------------------------------------------------
 
 
@@ -497,7 +261,7 @@ cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
     connection.opened_us = connection.received_us = connection.idle_since_us = connection.reset_tokens_us = now_us
     connection.ping_us = connection.kill_us = connection.age_us = -1
     connection.reset_tokens = RESET_BURST
-    timer_init(&connection.timer, _on_due, connection)
+    timer_init(&connection.timer, on_age_due, connection)
     age_us = server.limits.max_connection_age_us
     if age_us >= 0:
         # A tenth to and fro, so that connections that came together do not all go together; gRPC does so too.
@@ -518,9 +282,9 @@ cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
     atomic_add(&server.num_connections, 1)
     server.counters.accepted += 1
     if server.drain_stage != DRAIN_NONE:
-        _begin_drain(connection)
-    _schedule(connection)
-    _mark(connection)
+        begin_drain(connection)
+    schedule_ages(connection)
+    mark_to_flush(connection)
 
 
 cdef bint _greet(Http2Connection* connection) noexcept nogil:
@@ -607,7 +371,7 @@ cdef void http2_server_close(Http2Server* server) noexcept nogil:
         connection = server.connections
         # A last word, if the socket takes it at once.
         nghttp2.terminate_session(connection.session, NGHTTP2_NO_ERROR)
-        _write_all(connection)
+        write_all(connection)
         _destroy(connection)
     server.to_flush = NULL
     loop_remove_hook(server.loop, &server.flush_hook)
@@ -623,38 +387,3 @@ cdef void http2_server_free(Http2Server* server) noexcept nogil:
     server.received = server.gathered = NULL
     server.callbacks = NULL
     server.option = NULL
-
-
-# --- for handlers -----------------------------------------------------------------------------------------------------
-
-
-cdef bint stream_respond(
-    Http2Stream* stream, const nghttp2_nv* headers, size_t count, const nghttp2_data_provider* body,
-) noexcept nogil:
-    _mark(stream.connection)
-    if nghttp2.submit_response(stream.connection.session, stream.stream_id, headers, count, body) == 0:
-        return True
-    stream_reset(stream, NGHTTP2_INTERNAL_ERROR)
-    return False
-
-
-cdef bint stream_trailer(Http2Stream* stream, const nghttp2_nv* headers, size_t count) noexcept nogil:
-    if nghttp2.submit_trailer(stream.connection.session, stream.stream_id, headers, count) == 0:
-        return True
-    stream_reset(stream, NGHTTP2_INTERNAL_ERROR)
-    return False
-
-
-cdef void stream_resume(Http2Stream* stream) noexcept nogil:
-    nghttp2.resume_data(stream.connection.session, stream.stream_id)
-    _mark(stream.connection)
-
-
-cdef void stream_reset(Http2Stream* stream, uint32_t error_code) noexcept nogil:
-    nghttp2.submit_rst_stream(stream.connection.session, NGHTTP2_FLAG_NONE, stream.stream_id, error_code)
-    _mark(stream.connection)
-
-
-cdef void stream_give_back(Http2Stream* stream, size_t size) noexcept nogil:
-    nghttp2.consume_stream(stream.connection.session, stream.stream_id, size)
-    _mark(stream.connection)

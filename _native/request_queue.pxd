@@ -8,7 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from tensorgate._native.dispatcher cimport Dispatcher, Lane, Line, Request, RequestList, VersionLine
+from tensorgate._native.dispatcher_state cimport Dispatcher, Lane, Line, Request, RequestList, VersionLine
 from tensorgate._native.route_table cimport VersionState
 
 

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from tensorgate._native.dispatcher cimport Line, Request
+from tensorgate._native.dispatcher_state cimport Line, Request
 from tensorgate._native.frame_header cimport ReplyHeader
 from tensorgate._native.zmq_api cimport zmq_msg_t
+
 
 cdef enum Found:
     FOUND_NOTHING = 0

@@ -10,13 +10,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport writer_free
-from tensorgate._native.dispatcher cimport Dispatcher
-from tensorgate._native.frame_header cimport (
-    RequestHeader,
-    read_reply_header,
-    write_cancel_header,
-    write_request_header,
-)
+from tensorgate._native.dispatcher_state cimport Dispatcher
+from tensorgate._native.frame_header cimport RequestHeader, read_reply_header, write_cancel_header, write_request_header
 from tensorgate._native.frame_stream cimport (
     STREAM_MESSAGE,
     connect_to_path,
