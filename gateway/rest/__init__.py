@@ -7,5 +7,7 @@ Its part of the line of one request, a predict:
     → Dispatcher.resolve, Dispatcher.submit → the worker
     → predict_response (with tensor_values, float_format) → app → server
 
+A classify or regress has inference_request and inference_response in the places of their predict counterparts.
+
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads.
 """

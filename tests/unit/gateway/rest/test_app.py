@@ -1,4 +1,4 @@
-"""The ASGI application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole predicts."""
+"""The ASGI application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole requests."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Message
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
-from tensorgate.protos.tensorflow_serving.apis import predict_pb2
+from tensorgate.protos.tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_signatures
 
 MAX_INFLATED_BYTES = 1000
@@ -195,6 +195,79 @@ def test_a_request_that_is_cancelled_cancels_its_call(app: RestApp, dispatcher: 
     assert dispatcher.submitted[0].cancelled == [True]
 
 
+# ---- classify and regress ----
+
+
+def classify_by_x(payload: bytes) -> bytes:
+    request = classification_pb2.ClassificationRequest.FromString(payload)
+    response = classification_pb2.ClassificationResponse()
+    for example in request.input.example_list.examples:
+        classes = response.result.classifications.add().classes
+        classes.add(label=request.model_spec.signature_name, score=example.features.feature["x"].float_list.value[0])
+    return response.SerializeToString()
+
+
+def regress_by_context(payload: bytes) -> bytes:
+    request = regression_pb2.RegressionRequest.FromString(payload)
+    given = request.input.example_list_with_context
+    response = regression_pb2.RegressionResponse()
+    for _ in given.examples:
+        response.result.regressions.add(value=given.context.features.feature["c"].int64_list.value[0])
+    return response.SerializeToString()
+
+
+def test_classify_runs_on_the_version_asked_for(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    dispatcher.answers[Method.CLASSIFY] = classify_by_x
+    body = b'{"signature_name": "half", "examples": [{"x": 1.5}, {"x": [2.0]}]}'
+    response = ask(app, "POST", "/v1/models/half_plus_two/labels/stable:classify", body)
+    assert response == Response(
+        200,
+        {"content-type": "application/json"},
+        b'{\n    "results": [[["half", 1.5]], [["half", 2.0]]\n    ]\n}',
+    )
+    [submitted] = dispatcher.submitted
+    assert (submitted.servable_id, submitted.method) == (ServableId("half_plus_two", 123), Method.CLASSIFY)
+
+
+def test_regress_runs_with_its_context(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    dispatcher.answers[Method.REGRESS] = regress_by_context
+    body = b'{"context": {"c": 7}, "examples": [{}, {}]}'
+    response = ask(app, "POST", "/v1/models/half_plus_two:regress", body)
+    assert (response.status, response.body) == (200, b'{\n    "results": [7.0, 7.0]\n}')
+    assert dispatcher.submitted[0].method is Method.REGRESS
+
+
+def test_an_error_of_a_classify_in_the_worker_reaches_the_client(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    def fail(payload: bytes) -> bytes:
+        raise ServingError(Code.INVALID_ARGUMENT, "Expected one input Tensor.")
+
+    dispatcher.answers[Method.CLASSIFY] = fail
+    response = ask(app, "POST", "/v1/models/half_plus_two:classify", b'{"examples": [{}]}')
+    assert (response.status, response.body) == (400, error_body("Expected one input Tensor."))
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+@pytest.mark.parametrize(
+    ("model", "body", "status", "message"),
+    [
+        ("nobody", b'{"examples": [1]}', 400, "Example must be JSON object but got JSON Number"),
+        ("nobody", b'{"examples": [{}]}', 404, "Servable not found for request: Latest(nobody)"),
+    ],
+)
+def test_the_examples_are_judged_before_the_model(
+    app: RestApp, dispatcher: FakeDispatcher, method: str, model: str, body: bytes, status: int, message: str
+) -> None:
+    response = ask(app, "POST", f"/v1/models/{model}:{method}", body)
+    assert (response.status, response.body) == (status, error_body(message))
+    assert dispatcher.submitted == []
+
+
+def test_a_classify_that_is_refused_holds_no_version(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    body = b'{"signature_name": "\xff", "examples": [{}]}'
+    assert ask(app, "POST", "/v1/models/half_plus_two:classify", body).status == 400
+    assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
 # ---- what is wrong with a predict, in the order it is found ----
 
 
@@ -281,19 +354,6 @@ def test_status_lists_the_versions(app: RestApp) -> None:
     assert b'"version": "124"' in response.body
     missing = ask(app, "GET", "/v1/models/half_plus_two/versions/3")
     assert (missing.status, missing.body) == (404, error_body("Could not find version 3 of model half_plus_two"))
-
-
-@pytest.mark.parametrize(
-    ("verb", "path"),
-    [
-        ("POST", "/v1/models/half_plus_two:classify"),
-        ("POST", "/v1/models/half_plus_two:regress"),
-    ],
-)
-def test_routes_that_are_not_served_yet_say_so(app: RestApp, verb: str, path: str) -> None:
-    response = ask(app, verb, path, b'{"examples": [{"x": 1}]}')
-    assert response.status == 501
-    assert b"is not available over REST in this version of the server" in response.body
 
 
 @pytest.mark.parametrize("verb", ["PUT", "DELETE", "HEAD", "PATCH"])
