@@ -16,7 +16,8 @@ from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
-from tensorgate.gateway.rest.http_messages import Answer, inflate, json_answer
+from tensorgate.gateway.rest.gzip_bodies import inflate
+from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
@@ -78,12 +79,9 @@ class Handlers:
         self._run_timeout_s = run_timeout_s
         self._max_inflated_bytes = max_inflated_bytes
 
-    async def infer(self, route: InferenceRoute, body: bytes, *, is_gzip: bool) -> Answer:
-        """Answers POST …:predict, :classify and :regress.
-
-        is_gzip: the body is to be inflated first. Raises ServingError, BodyTooLargeError.
-        """
-        if is_gzip:
+    async def infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
+        """Answers POST …:predict, :classify and :regress. Raises ServingError, BodyTooLargeError."""
+        if head.is_gzip:
             # Always in the pool: a small body can inflate to a thousand times its size.
             body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
         if route.method is InferenceMethod.PREDICT:
