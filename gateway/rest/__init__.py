@@ -2,10 +2,12 @@
 
 Its part of the line of one request, a predict:
 
-    server (the thread, its loop, uvicorn) → http_protocol (one connection) → app (which page, which verb, the body)
+    server (the thread, its loop) → http_connection (one connection, in order) → app (which page, which verb)
     → url_grammar (which model, method) → handlers: json_parse → predict_request (with json_to_tensors)
     → Dispatcher.resolve, Dispatcher.submit → the worker
-    → predict_response (with tensor_values, float_format) → app → server
+    → predict_response (with tensor_values, float_format) → app → http_connection (with http_head)
+
+A classify or regress has inference_request and inference_response in the places of their predict counterparts.
 
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads.
 """

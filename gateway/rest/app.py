@@ -1,29 +1,27 @@
-"""The REST edge as a bare ASGI application: picks the page, reads the body, turns errors into answers.
+"""The REST edge's pages: picks what answers a request, turns errors into answers, adds what every answer has.
 
-Between uvicorn and the handlers; runs on the REST loop. Sources: the ASGI specification; TensorFlow Serving's
+Between the HTTP connections and the handlers; runs on the REST loop. Source: TensorFlow Serving's
 model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, CORS, which verbs exist).
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 from tensorgate.gateway.rest.handlers import Handlers
+from tensorgate.gateway.rest.http_connection import Begun
 from tensorgate.gateway.rest.http_messages import (
     JSON_TYPE,
     SHUTTING_DOWN_TEXT,
     TEXT_TYPE,
     Answer,
     BodyTooLargeError,
-    ClientDisconnectedError,
-    Message,
-    Receive,
-    Send,
+    RequestHead,
     error_answer,
     json_error,
-    read_body,
 )
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.gateway.rest.url_grammar import (
@@ -46,25 +44,18 @@ NOT_READY_TEXT = "The server is still loading its models; try again later."
 # What upstream's HTTP library puts on an answer that was given no type.
 PREFLIGHT_TYPE = b"text/html; charset=ISO-8859-1"
 
+_UNEXPECTED = "%s %r failed unexpectedly"
+_INTERNAL_ERROR = ServingError(Code.INTERNAL, "Internal error of the server; its log has the details.")
+
 _CORS_HEADERS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
 )
-_HTTP_ORIGINS = (b"http://", b"https://")
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
-    """The few headers that change what is done. Others, the content type among them, are ignored as upstream does."""
-
-    content_length: int | None
-    is_gzip: bool
-    has_http_origin: bool
 
 
 class RestApp:
-    """The ASGI application. Called on the REST loop only, except for set_ready and begin_shutdown."""
+    """The Application of the HTTP connections. Called on the REST loop, except for set_ready and begin_shutdown."""
 
     def __init__(
         self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int, worker_trouble: Callable[[], str] = str
@@ -73,9 +64,9 @@ class RestApp:
 
         worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing.
         """
+        self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._enable_cors = enable_cors
-        self._max_body_bytes = max_body_bytes
         self._worker_trouble = worker_trouble
         self._is_ready = False
         self._is_shutting_down = False
@@ -85,57 +76,71 @@ class RestApp:
         self._is_ready = is_ready
 
     def begin_shutdown(self) -> None:
-        """From now on every new request gets a 503, and every answer ends its connection. From any thread; final."""
+        """From now on every new request gets a 503. From any thread; final."""
         self._is_shutting_down = True
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answers one request; only an answer that cannot be sent can fail it."""
-        raw_path: bytes = scope["raw_path"]
-        verb: str = scope["method"]
-        # What upstream's HTTP library refuses by itself never gets as far as the API.
-        is_api = is_api_path(raw_path) and verb in VERBS and not has_broken_escape(raw_path)
+    # --- the Application of the connections ---------------------------------------------------------------------------
+
+    def begin(self, head: RequestHead) -> Begun:
+        """Application: the answer where it needs no body, else what answers once the body is there."""
+        if not _is_api(head):
+            return self._page(head.verb, head.raw_path)
         try:
-            answer = await self._api(scope, receive) if is_api else self._page(verb, raw_path)
-        except ClientDisconnectedError:
-            return
+            begun = self._begin_api(head)
+        except ServingError as error:
+            begun = error_answer(error)
+        except Exception:
+            logger.exception(_UNEXPECTED, head.verb, head.raw_path)
+            begun = error_answer(_INTERNAL_ERROR)
+        return self._finished(begun) if isinstance(begun, Answer) else begun
+
+    def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
+        """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
+        size = "more bytes than" if num_bytes is None else f"{num_bytes} bytes, more than"
+        answer = json_error(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value,
+            f"The request body has {size} the limit of {self.max_body_bytes}.",
+        )
+        return self._finished(answer) if _is_api(head) else answer
+
+    # --- the API ------------------------------------------------------------------------------------------------------
+
+    def _begin_api(self, head: RequestHead) -> Begun:
+        if (trouble := self._trouble()) is not None:
+            raise ServingError(Code.UNAVAILABLE, trouble)
+        if head.verb == "OPTIONS":
+            # Answered for every path of the API and whatever the flag says; a refusal has no body.
+            code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
+            return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
+        route = parse_route(head.verb, head.raw_path, head.query_string)
+        if isinstance(route, SilentRefusal):
+            return Answer(http_status(route.error.code), content_type=JSON_TYPE)
+        if isinstance(route, InferenceRoute):
+            return partial(self._infer, head, route)
+        if isinstance(route, MetadataRoute):
+            return self._handlers.metadata(route)
+        return self._handlers.status(route)
+
+    async def _infer(self, head: RequestHead, route: InferenceRoute, body: bytes) -> Answer:
+        try:
+            answer = await self._handlers.infer(route, head, body)
         except BodyTooLargeError as error:
             answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:
             answer = error_answer(error)
         except asyncio.CancelledError:
-            # Only the end of the server's grace cancels a request. It is over, but its client can still be told.
+            # The client has gone, or the server's grace is over; then its client can still be told.
             answer = error_answer(ServingError(Code.UNAVAILABLE, SHUTTING_DOWN_TEXT))
         except Exception:
-            logger.exception("%s %s failed unexpectedly", verb, raw_path.decode("utf-8", "replace"))
-            answer = error_answer(ServingError(Code.INTERNAL, "Internal error of the server; its log has the details."))
-        headers = [(b"content-length", b"%d" % len(answer.body))]
-        if answer.content_type is not None:
-            headers.append((b"content-type", answer.content_type))
-        if self._is_shutting_down:
-            headers.append((b"connection", b"close"))
-        if is_api and self._enable_cors:
-            headers += _CORS_HEADERS
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+            logger.exception(_UNEXPECTED, head.verb, head.raw_path)
+            answer = error_answer(_INTERNAL_ERROR)
+        return self._finished(answer)
 
-    async def _api(self, scope: Message, receive: Receive) -> Answer:
-        verb: str = scope["method"]
-        if (trouble := self._trouble()) is not None:
-            raise ServingError(Code.UNAVAILABLE, trouble)
-        headers = _read_headers(scope["headers"])
-        if verb == "OPTIONS":
-            # Answered for every path of the API and whatever the flag says; a refusal has no body.
-            code = Code.OK if headers.has_http_origin else Code.FAILED_PRECONDITION
-            return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
-        route = parse_route(verb, scope["raw_path"], scope["query_string"])
-        if isinstance(route, SilentRefusal):
-            return Answer(http_status(route.error.code), content_type=JSON_TYPE)
-        if isinstance(route, InferenceRoute):
-            body = await read_body(receive, self._max_body_bytes, headers.content_length)
-            return await self._handlers.infer(route, body, is_gzip=headers.is_gzip)
-        if isinstance(route, MetadataRoute):
-            return self._handlers.metadata(route)
-        return self._handlers.status(route)
+    def _finished(self, answer: Answer) -> Answer:
+        """An answer of the API with what all of them have."""
+        return replace(answer, headers=answer.headers + _CORS_HEADERS) if self._enable_cors else answer
+
+    # --- other pages --------------------------------------------------------------------------------------------------
 
     def _trouble(self) -> str | None:
         """Why no request can be served now; None where they can."""
@@ -156,18 +161,9 @@ class RestApp:
         return _plain(HTTPStatus.NOT_FOUND)
 
 
-def _read_headers(headers: list[tuple[bytes, bytes]]) -> RequestHeaders:
-    content_length = None
-    is_gzip = has_http_origin = False
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            content_length = int(value)
-        elif name == b"content-encoding":
-            # This spelling only: a body that says GZIP is taken as it is.
-            is_gzip = is_gzip or b"gzip" in value
-        elif name == b"origin":
-            has_http_origin = has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
-    return RequestHeaders(content_length, is_gzip, has_http_origin)
+def _is_api(head: RequestHead) -> bool:
+    """Whether the API answers; what upstream's HTTP library refuses by itself never gets as far."""
+    return is_api_path(head.raw_path) and head.verb in VERBS and not has_broken_escape(head.raw_path)
 
 
 def _plain(status: HTTPStatus, text: str = "") -> Answer:

@@ -1,6 +1,6 @@
-"""The handlers of the REST API's routes: predict, model status and metadata; classify and regress have a place here.
+"""The handlers of the REST API's routes: predict, classify, regress, model status and metadata.
 
-The middle of the REST line: JSON is checked and turned into a PredictRequest, two calls to the dispatcher run it, and
+The middle of the REST line: JSON is checked and turned into a request message, two calls to the dispatcher run it, and
 the reply is turned into JSON. Runs on the REST loop; the JSON of large bodies is read and written in a pool of threads,
 so that a large request never stalls the small ones for longer than the GIL makes it.
 Source: TensorFlow Serving's model_servers/http_rest_api_handler.cc.
@@ -13,10 +13,13 @@ from concurrent.futures import Executor
 from typing import ParamSpec, Protocol, TypeVar
 
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.dispatch.call import Call, Method, RequestMetadata
+from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
-from tensorgate.gateway.rest.http_messages import Answer, inflate, json_answer
+from tensorgate.gateway.rest.gzip_bodies import inflate
+from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
+from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
+from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
 from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
@@ -28,7 +31,6 @@ from tensorgate.gateway.rest.url_grammar import (
     ModelAddress,
     StatusRoute,
 )
-from tensorgate.protos.status_codes import Code, ServingError
 
 # From this size on, reading or writing JSON takes long enough (about a millisecond) to be worth another thread.
 OFFLOAD_BYTES = 64 * 1024
@@ -77,14 +79,16 @@ class Handlers:
         self._run_timeout_s = run_timeout_s
         self._max_inflated_bytes = max_inflated_bytes
 
-    async def infer(self, route: InferenceRoute, body: bytes, *, is_gzip: bool) -> Answer:
-        """Answers POST …:predict (:classify and :regress are not served yet).
-
-        is_gzip: the body is to be inflated first. Raises ServingError, BodyTooLargeError.
-        """
-        if route.method is not InferenceMethod.PREDICT:
-            raise _not_served(f":{route.method.value}")
-        return await self._predict(route.model, body, is_gzip=is_gzip)
+    async def infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
+        """Answers POST …:predict, :classify and :regress. Raises ServingError, BodyTooLargeError."""
+        if head.is_gzip:
+            # Always in the pool: a small body can inflate to a thousand times its size.
+            body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+        if route.method is InferenceMethod.PREDICT:
+            return await self._predict(route.model, body)
+        if route.method is InferenceMethod.CLASSIFY:
+            return await self._infer_examples(route.model, body, Method.CLASSIFY, classification_response_json)
+        return await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
 
     def status(self, route: StatusRoute) -> Answer:
         """Answers GET …/NAME; raises ServingError."""
@@ -99,10 +103,7 @@ class Handlers:
         finally:
             pin.release()
 
-    async def _predict(self, model: ModelAddress, body: bytes, *, is_gzip: bool) -> Answer:
-        if is_gzip:
-            # Always in the pool: a small body can inflate to a thousand times its size.
-            body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+    async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
         document = await self._run(len(body), parse_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
@@ -114,14 +115,33 @@ class Handlers:
             pin.release()
             raise
         del document  # the parsed JSON is many times larger than the request
-        deadline_s = None if self._run_timeout_s is None else time.monotonic() + self._run_timeout_s
-        call = self._dispatcher.submit(pin, Method.PREDICT, payload, RequestMetadata(), deadline_s)
+        reply = await self._submit(pin, Method.PREDICT, payload)
+        return json_answer(await self._run(len(reply.payload), predict_response_json, reply.payload, form))
+
+    async def _infer_examples(
+        self, model: ModelAddress, body: bytes, method: Method, response_json: Callable[[bytes | memoryview], bytes]
+    ) -> Answer:
+        document = await self._run(len(body), parse_inference_request, body)
+        model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
+        pin = self._dispatcher.resolve(model_spec)
         try:
-            reply = await call
+            payload = await self._run(len(body), inference_request, document, model_spec)
+        except BaseException:
+            pin.release()
+            raise
+        del document
+        reply = await self._submit(pin, method, payload)
+        return json_answer(await self._run(len(reply.payload), response_json, reply.payload))
+
+    async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
+        """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""
+        deadline_s = None if self._run_timeout_s is None else time.monotonic() + self._run_timeout_s
+        call = self._dispatcher.submit(pin, method, payload, NO_METADATA, deadline_s)
+        try:
+            return await call
         except asyncio.CancelledError:
             call.cancel()
             raise
-        return json_answer(await self._run(len(reply.payload), predict_response_json, reply.payload, form))
 
     async def _run(self, num_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Runs pure work here if it is small, in the pool if its num_bytes make it long."""
@@ -131,9 +151,3 @@ class Handlers:
 
     async def _run_in_pool(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*args, **kwargs))
-
-
-def _not_served(what: str) -> ServingError:
-    return ServingError(
-        Code.UNIMPLEMENTED, f"{what} is not available over REST in this version of the server; use gRPC or :predict."
-    )

@@ -1,39 +1,39 @@
-"""The REST server: uvicorn with an event loop of its own in a thread of its own.
+"""The REST server: a listener and its connections, with an event loop of their own in a thread of its own.
 
 First stage of the REST line. The composition root makes, starts and stops it from the edge loop's thread; all else in
-this package runs in the thread it starts. uvicorn's signal handlers and logging stay off: both are the process's.
+this package runs in the thread it starts.
 
-Sources: uvicorn's Config and Server; TensorFlow Serving's util/net_http (listens on IPv6 and IPv4, plain HTTP).
+Source: TensorFlow Serving's util/net_http (listens on IPv6 and IPv4, plain HTTP).
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
-import math
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import uvicorn
 import uvloop
 
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
-from tensorgate.gateway.rest.http_protocol import ArrivalLimits, RestProtocol
+from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
+from tensorgate.gateway.rest.http_head import DateHeader
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.rest")
 
-_SILENT = 1000  # a log level above every level there is
 _BACKLOG = 2048
 _START_TIMEOUT_S = 30.0
-# uvicorn looks for the order to stop ten times a second and cancels what outlives its grace; little is left then.
+# What the end may take beyond its grace: cancelled requests are answered, and answers sent.
 _STOP_MARGIN_S = 5.0
-# At as many of these ticks, so once a second, connections are looked at that may have stalled.
-_TICKS_PER_LOOK = 10
+# So often connections are looked at that may have stalled.
+_LOOK_INTERVAL_S = 1.0
+_STOP_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,6 @@ class RestOptions:
     """Largest content of a gzip body, upstream's bound."""
     max_body_bytes: int = 2**31 - 1
     """Largest body as it is sent: the bound that gRPC messages have."""
-    keep_alive_s: int = 60
-    """How long a connection may idle between two requests."""
     arrival_limits: ArrivalLimits = field(default_factory=ArrivalLimits)
 
 
@@ -83,8 +81,12 @@ class RestServer:
             worker_trouble=worker_trouble,
         )
         self._listener: socket.socket | None = None
-        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._answers = threading.Event()
+        self._connections: set[HttpConnection] = set()  # the REST thread's
+        self._stops = asyncio.Event()  # likewise
+        self._grace_s = 0.0
 
     @property
     def port(self) -> int:
@@ -102,25 +104,9 @@ class RestServer:
         """
         self._listener = _listen(self._host, self._port)
         self._port = int(self._listener.getsockname()[1])
-        config = uvicorn.Config(
-            self._app,
-            http=RestProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            proxy_headers=False,
-            server_header=False,
-            access_log=False,
-            log_config=None,
-            log_level=_SILENT,
-            timeout_keep_alive=self._options.keep_alive_s,
-        )
-        self._server = _Server(config, self._options.arrival_limits)
-        self._thread = threading.Thread(
-            target=self._serve, args=(self._server, self._listener), name="rest", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(self._listener,), name="rest", daemon=True)
         self._thread.start()
-        if not self._server.answers.wait(_START_TIMEOUT_S):
+        if not self._answers.wait(_START_TIMEOUT_S):
             self.stop(0.0)
             raise ServingError(Code.INTERNAL, f"The REST server did not start within {_START_TIMEOUT_S:g} seconds.")
 
@@ -132,56 +118,71 @@ class RestServer:
         Idempotent, and fine for a server that was never started or failed to.
         """
         self._app.begin_shutdown()
-        thread, server = self._thread, self._server
-        if thread is not None and server is not None:
-            server.config.timeout_graceful_shutdown = math.ceil(grace_s)
-            server.should_exit = True
-            thread.join(grace_s + _STOP_MARGIN_S)
-            if thread.is_alive():
+        if self._thread is not None:
+            self._grace_s = grace_s
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                    self._loop.call_soon_threadsafe(self._stops.set)
+            self._thread.join(grace_s + _STOP_MARGIN_S)
+            if self._thread.is_alive():
                 logger.warning("the REST thread did not stop within %g seconds; it is left behind", grace_s)
             self._thread = None
         if self._listener is not None:
             self._listener.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def _serve(server: "_Server", listener: socket.socket) -> None:
-        """The REST thread."""
-        loop = uvloop.new_event_loop()
+    # --- the REST thread ----------------------------------------------------------------------------------------------
+
+    def _run(self, listener: socket.socket) -> None:
+        self._loop = loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(server.serve(sockets=[listener]))
-            # Requests that outlived the grace have been cancelled, but not yet ended.
-            cancelled = asyncio.all_tasks(loop)
-            if cancelled:
-                loop.run_until_complete(asyncio.wait(cancelled, timeout=_STOP_MARGIN_S / 2))
+            loop.run_until_complete(self._serve(listener))
         finally:
+            self._loop = None
             asyncio.set_event_loop(None)
             loop.close()
 
+    async def _serve(self, listener: socket.socket) -> None:
+        """From the first connection to the end of the last."""
+        loop = asyncio.get_running_loop()
+        date = DateHeader()
+        limits = self._options.arrival_limits
+        server = await loop.create_server(
+            lambda: HttpConnection(self._app, limits, date, self._connections, loop), sock=listener, backlog=_BACKLOG
+        )
+        looking = loop.create_task(self._look(loop))
+        self._answers.set()
+        await self._stops.wait()
+        server.close()
+        looking.cancel()
+        if not await self._end_of_connections(self._grace_s):
+            for connection in list(self._connections):
+                connection.cancel()
+            if not await self._end_of_connections(_STOP_MARGIN_S / 2):
+                for connection in list(self._connections):
+                    connection.abort()
+                await self._end_of_connections(_STOP_MARGIN_S / 4)
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it answers, and looks after connections that stall.
+    async def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+            for connection in list(self._connections):
+                connection.close_if_stalled(loop.time())
 
-    It leaves signals alone by itself outside the main thread.
-    """
-
-    def __init__(self, config: uvicorn.Config, arrival_limits: ArrivalLimits) -> None:
-        super().__init__(config)
-        self.answers = threading.Event()
-        self._arrival_limits = arrival_limits
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answers.set()
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_PER_LOOK == 0:
-            now_s = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, RestProtocol):
-                    connection.close_if_stalled(now_s, self._arrival_limits)
-        return await super().on_tick(counter)
+    async def _end_of_connections(self, timeout_s: float) -> bool:
+        """Shuts all connections down; whether they have ended within the time."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while True:
+            # Again and again: a connection may have been accepted just before the listener closed.
+            for connection in list(self._connections):
+                connection.shut_down()
+            if not self._connections:
+                return True
+            if loop.time() >= deadline_s:
+                return False
+            await asyncio.sleep(_STOP_POLL_S)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -32,6 +32,17 @@ def echo_server() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def asgi_echo_server() -> Iterator[int]:
+    """The uvicorn echo server; its port."""
+    with subprocess.Popen([sys.executable, str(HERE / "asgi_echo.py")], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
 def nghttpd(folder: pathlib.Path) -> Iterator[int]:
     """nghttp2's own server, one thread, echoing what is posted; its port."""
     port = free_port()

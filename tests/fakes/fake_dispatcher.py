@@ -73,11 +73,15 @@ class Submitted:
 
 
 class FakeDispatcher:
-    """Resolves like the real one, and answers at once with `answer`, or never while `answer` is None."""
+    """Resolves like the real one, and answers at once with `answer`, or never while `answer` is None.
+
+    `answers` does the same, from payload to payload, for each method that is no predict.
+    """
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.routes = RouteTable()
         self.answer = answer
+        self.answers: dict[Method, Callable[[bytes], bytes]] = {}
         self.submitted: list[Submitted] = []
         self.has_submitted = threading.Event()
 
@@ -104,12 +108,17 @@ class FakeDispatcher:
         self.submitted.append(submitted)
         self.has_submitted.set()
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        if self.answer is not None:
+        answer = self._answer_predict if method is Method.PREDICT and self.answer else self.answers.get(method)
+        if answer is not None:
             version.unpin()
             try:
-                response = self.answer(submitted.request).SerializeToString()
+                response = answer(submitted.payload)
             except ServingError as error:
                 future.set_exception(error)
             else:
                 future.set_result(Reply(memoryview(response), 1, 2, 0, 0))
         return Call(future, submitted)
+
+    def _answer_predict(self, payload: bytes) -> bytes:
+        assert self.answer is not None
+        return self.answer(predict_pb2.PredictRequest.FromString(payload)).SerializeToString()

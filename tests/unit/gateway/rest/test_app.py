@@ -1,4 +1,4 @@
-"""The ASGI application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole predicts."""
+"""The application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole requests."""
 
 import asyncio
 import gzip
@@ -14,10 +14,10 @@ from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
 from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
-from tensorgate.gateway.rest.http_messages import Message
+from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
-from tensorgate.protos.tensorflow_serving.apis import predict_pb2
+from tensorgate.protos.tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_signatures
 
 MAX_INFLATED_BYTES = 1000
@@ -93,20 +93,15 @@ async def exchange(
     app: RestApp, verb: str, path: str, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> Response:
     raw_path, _, query_string = path.encode().partition(b"?")
-    scope: Message = {"method": verb, "raw_path": raw_path, "query_string": query_string, "headers": list(headers)}
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    start, end = sent
-    names = {name.decode(): value.decode() for name, value in start["headers"]}
-    assert names.pop("content-length") == str(len(end["body"]))
-    return Response(start["status"], names, end["body"])
+    head = RequestHead(verb, raw_path, query_string)
+    for name, value in headers:
+        head.add_header(name, value)
+    begun = app.begin(head)
+    answer = begun if isinstance(begun, Answer) else await begun(body)
+    names = {name.decode(): value.decode() for name, value in answer.headers}
+    if answer.content_type is not None:
+        names["content-type"] = answer.content_type.decode()
+    return Response(answer.status, names, answer.body)
 
 
 def ask(app: RestApp, verb: str, path: str, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
@@ -195,6 +190,79 @@ def test_a_request_that_is_cancelled_cancels_its_call(app: RestApp, dispatcher: 
     assert dispatcher.submitted[0].cancelled == [True]
 
 
+# ---- classify and regress ----
+
+
+def classify_by_x(payload: bytes) -> bytes:
+    request = classification_pb2.ClassificationRequest.FromString(payload)
+    response = classification_pb2.ClassificationResponse()
+    for example in request.input.example_list.examples:
+        classes = response.result.classifications.add().classes
+        classes.add(label=request.model_spec.signature_name, score=example.features.feature["x"].float_list.value[0])
+    return response.SerializeToString()
+
+
+def regress_by_context(payload: bytes) -> bytes:
+    request = regression_pb2.RegressionRequest.FromString(payload)
+    given = request.input.example_list_with_context
+    response = regression_pb2.RegressionResponse()
+    for _ in given.examples:
+        response.result.regressions.add(value=given.context.features.feature["c"].int64_list.value[0])
+    return response.SerializeToString()
+
+
+def test_classify_runs_on_the_version_asked_for(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    dispatcher.answers[Method.CLASSIFY] = classify_by_x
+    body = b'{"signature_name": "half", "examples": [{"x": 1.5}, {"x": [2.0]}]}'
+    response = ask(app, "POST", "/v1/models/half_plus_two/labels/stable:classify", body)
+    assert response == Response(
+        200,
+        {"content-type": "application/json"},
+        b'{\n    "results": [[["half", 1.5]], [["half", 2.0]]\n    ]\n}',
+    )
+    [submitted] = dispatcher.submitted
+    assert (submitted.servable_id, submitted.method) == (ServableId("half_plus_two", 123), Method.CLASSIFY)
+
+
+def test_regress_runs_with_its_context(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    dispatcher.answers[Method.REGRESS] = regress_by_context
+    body = b'{"context": {"c": 7}, "examples": [{}, {}]}'
+    response = ask(app, "POST", "/v1/models/half_plus_two:regress", body)
+    assert (response.status, response.body) == (200, b'{\n    "results": [7.0, 7.0]\n}')
+    assert dispatcher.submitted[0].method is Method.REGRESS
+
+
+def test_an_error_of_a_classify_in_the_worker_reaches_the_client(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    def fail(payload: bytes) -> bytes:
+        raise ServingError(Code.INVALID_ARGUMENT, "Expected one input Tensor.")
+
+    dispatcher.answers[Method.CLASSIFY] = fail
+    response = ask(app, "POST", "/v1/models/half_plus_two:classify", b'{"examples": [{}]}')
+    assert (response.status, response.body) == (400, error_body("Expected one input Tensor."))
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+@pytest.mark.parametrize(
+    ("model", "body", "status", "message"),
+    [
+        ("nobody", b'{"examples": [1]}', 400, "Example must be JSON object but got JSON Number"),
+        ("nobody", b'{"examples": [{}]}', 404, "Servable not found for request: Latest(nobody)"),
+    ],
+)
+def test_the_examples_are_judged_before_the_model(
+    app: RestApp, dispatcher: FakeDispatcher, method: str, model: str, body: bytes, status: int, message: str
+) -> None:
+    response = ask(app, "POST", f"/v1/models/{model}:{method}", body)
+    assert (response.status, response.body) == (status, error_body(message))
+    assert dispatcher.submitted == []
+
+
+def test_a_classify_that_is_refused_holds_no_version(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    body = b'{"signature_name": "\xff", "examples": [{}]}'
+    assert ask(app, "POST", "/v1/models/half_plus_two:classify", body).status == 400
+    assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
 # ---- what is wrong with a predict, in the order it is found ----
 
 
@@ -254,9 +322,10 @@ def test_broken_gzip_is_named_as_such(app: RestApp) -> None:
 def test_bodies_beyond_a_limit_are_413(app: RestApp) -> None:
     bomb = gzip.compress(bytes(MAX_INFLATED_BYTES + 1))
     assert ask(app, "POST", PREDICT_PATH, bomb, [(b"content-encoding", b"gzip")]).status == 413
-    response = ask(app, "POST", PREDICT_PATH, b"", [(b"content-length", b"10000001")])
-    assert (response.status, response.headers) == (413, {"content-type": "application/json"})
-    assert response.body == error_body("The request body has 10000001 bytes, more than the limit of 10000000.")
+    for num_bytes, text in ((10_000_001, "10000001 bytes, more than"), (None, "more bytes than")):
+        answer = app.refuse_body(RequestHead("POST", PREDICT_PATH.encode()), num_bytes)
+        assert (answer.status, answer.content_type) == (413, b"application/json")
+        assert answer.body == error_body(f"The request body has {text} the limit of 10000000.")
 
 
 def test_a_fault_of_ours_is_a_logged_500(
@@ -281,19 +350,6 @@ def test_status_lists_the_versions(app: RestApp) -> None:
     assert b'"version": "124"' in response.body
     missing = ask(app, "GET", "/v1/models/half_plus_two/versions/3")
     assert (missing.status, missing.body) == (404, error_body("Could not find version 3 of model half_plus_two"))
-
-
-@pytest.mark.parametrize(
-    ("verb", "path"),
-    [
-        ("POST", "/v1/models/half_plus_two:classify"),
-        ("POST", "/v1/models/half_plus_two:regress"),
-    ],
-)
-def test_routes_that_are_not_served_yet_say_so(app: RestApp, verb: str, path: str) -> None:
-    response = ask(app, verb, path, b'{"examples": [{"x": 1}]}')
-    assert response.status == 501
-    assert b"is not available over REST in this version of the server" in response.body
 
 
 @pytest.mark.parametrize("verb", ["PUT", "DELETE", "HEAD", "PATCH"])
@@ -350,14 +406,13 @@ def test_readiness_tells_of_the_workers_trouble_and_the_api_goes_on(
     assert ask(app, "GET", "/readyz").status == 200
 
 
-def test_during_the_servers_end_new_requests_are_told_so_and_every_answer_ends_its_connection(app: RestApp) -> None:
+def test_during_the_servers_end_new_requests_are_told_so(app: RestApp) -> None:
     app.begin_shutdown()
     response = ask(app, "POST", PREDICT_PATH, INSTANCES)
     assert (response.status, response.body) == (503, error_body("The server is shutting down."))
-    assert response.headers["connection"] == "close"
     ready, live = ask(app, "GET", "/readyz"), ask(app, "GET", "/livez")
-    assert (ready.status, ready.body, ready.headers["connection"]) == (503, b"The server is shutting down.\n", "close")
-    assert (live.status, live.headers["connection"]) == (200, "close")
+    assert (ready.status, ready.body) == (503, b"The server is shutting down.\n")
+    assert live.status == 200
 
 
 # ---- CORS ----
