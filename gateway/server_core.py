@@ -27,6 +27,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_loader import LoadOptions
+from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
@@ -110,18 +111,6 @@ class ServerCore:
         )
 
         # Edges.
-        self._rest = (
-            RestServer(
-                "",
-                options.rest_api_port,
-                self._dispatcher,
-                self._monitor,
-                RestOptions(options.rest_api_timeout_s, options.rest_api_enable_cors_support),
-                lambda: self._placement.trouble,
-            )
-            if options.serves_rest
-            else None
-        )
         prediction_service = PredictionService(self._dispatcher)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
@@ -134,6 +123,28 @@ class ServerCore:
             prediction_service,
             make_handlers(prediction_service, ModelService(self._monitor)),
             clock,
+        )
+        metrics = MetricsPage(
+            ServerCollector(
+                self._grpc.name,
+                options.grpc_edge,
+                lambda: self._grpc.counters,
+                self._data_plane.counters,
+                lambda: self._data_plane.num_outstanding,
+            )
+        )
+        self._rest = (
+            RestServer(
+                "",
+                options.rest_api_port,
+                self._dispatcher,
+                self._monitor,
+                RestOptions(options.rest_api_timeout_s, options.rest_api_enable_cors_support),
+                lambda: self._placement.trouble,
+                metrics.text,
+            )
+            if options.serves_rest
+            else None
         )
 
     async def start(self) -> None:

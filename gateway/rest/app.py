@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
+from tensorgate.gateway.monitoring.metrics import CONTENT_TYPE
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import Begun
 from tensorgate.gateway.rest.http_messages import (
@@ -39,6 +40,8 @@ logger = logging.getLogger("tensorgate.rest")
 VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 LIVENESS_PATHS = frozenset({b"/healthz", b"/livez"})
 READINESS_PATH = b"/readyz"
+METRICS_PATH = b"/metrics"
+METRICS_TYPE = CONTENT_TYPE.encode()
 NOT_READY_TEXT = "The server is still loading its models; try again later."
 
 # What upstream's HTTP library puts on an answer that was given no type.
@@ -58,16 +61,24 @@ class RestApp:
     """The Application of the HTTP connections. Called on the REST loop, except for set_ready and begin_shutdown."""
 
     def __init__(
-        self, handlers: Handlers, *, enable_cors: bool, max_body_bytes: int, worker_trouble: Callable[[], str] = str
+        self,
+        handlers: Handlers,
+        *,
+        enable_cors: bool,
+        max_body_bytes: int,
+        worker_trouble: Callable[[], str] = str,
+        metrics_text: Callable[[], bytes] = bytes,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
-        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing.
+        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing. metrics_text
+        makes what /metrics shows.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._enable_cors = enable_cors
         self._worker_trouble = worker_trouble
+        self._metrics_text = metrics_text
         self._is_ready = False
         self._is_shutting_down = False
 
@@ -158,6 +169,8 @@ class RestApp:
         if raw_path == READINESS_PATH:
             trouble = self._trouble() or self._worker_trouble()
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble) if trouble else _plain(HTTPStatus.OK)
+        if raw_path == METRICS_PATH:
+            return Answer(HTTPStatus.OK.value, self._metrics_text(), METRICS_TYPE)
         return _plain(HTTPStatus.NOT_FOUND)
 
 

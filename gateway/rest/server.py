@@ -64,10 +64,12 @@ class RestServer:
         monitor: StateMonitor,
         options: RestOptions,
         worker_trouble: Callable[[], str] = str,
+        metrics_text: Callable[[], bytes] = bytes,
     ) -> None:
         """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port.
 
-        worker_trouble is called in the REST thread: what is wrong with the workers, empty for nothing.
+        Both are called in the REST thread: worker_trouble tells what is wrong with the workers, empty for nothing;
+        metrics_text makes the text of /metrics.
         """
         self._host = host
         self._port = port
@@ -79,6 +81,7 @@ class RestServer:
             enable_cors=options.enable_cors,
             max_body_bytes=options.max_body_bytes,
             worker_trouble=worker_trouble,
+            metrics_text=metrics_text,
         )
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None

@@ -24,6 +24,16 @@ class GrpcEdge(Protocol):
     """Listens from ``start`` to ``stop``."""
 
     @property
+    def name(self) -> str:
+        """What --grpc_edge calls it."""
+        ...
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Totals since the start; empty unless it runs, and for an edge that does not count. From any thread."""
+        ...
+
+    @property
     def port(self) -> int | None:
         """The TCP port it listens on; None before ``start``, or without TCP."""
         ...

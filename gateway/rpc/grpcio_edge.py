@@ -45,6 +45,16 @@ class GrpcioEdge:
         """The TCP port it listens on; None before ``start``, or without TCP."""
         return self._port
 
+    @property
+    def name(self) -> str:
+        """What --grpc_edge calls it."""
+        return "grpcio"
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Empty: it does not count."""
+        return {}
+
     async def start(self) -> None:
         """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
         server = grpc.aio.server(options=self._channel_arguments())

@@ -59,9 +59,15 @@ class NativeEdge:
         return self._port
 
     @property
+    def name(self) -> str:
+        """What --grpc_edge calls it."""
+        return "native"
+
+    @property
     def counters(self) -> Mapping[str, int]:
-        """Totals since the start; empty unless it runs."""
-        return {} if self._edge is None else self._edge.counters
+        """Totals since the start; empty unless it runs. From any thread."""
+        edge = self._edge
+        return {} if edge is None else edge.counters
 
     async def start(self) -> None:
         """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
