@@ -23,13 +23,13 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_the_wheel_has_the_four_packages_with_types_and_no_sources_of_extensions(distributions: pathlib.Path) -> None:
     (path,) = distributions.glob("*.whl")
     names = set(zipfile.ZipFile(path).namelist())
