@@ -8,7 +8,8 @@ grpc_edge has it all for Python.
 
 Shared by both processes: frame_header, proto_scan, event_loop, zmq_api (and the inline proto_wire, byte_writer). The
 worker's part of a request's line, turned by data_loop: loop_requests (loop_links) → loop_runs or execution_pool →
-predict (tensor_decode, string_tensors → session → response_encode) → loop_replies.
+predict (tensor_decode, string_tensors → session → response_encode), or inference (example_input → inference_plan →
+example_run → inference_result), or session_run → loop_replies.
 tf_c_api finds and opens libtensorflow. The gateway imports only the shared ones, and no module loads TensorFlow when it
 is imported.
 """

@@ -4,25 +4,15 @@ On a request's line: gRPC call → model_spec → route → dispatcher. Everythi
 server's loop.
 """
 
-from libc.stdint cimport uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
 from tensorgate._native.dispatcher cimport dispatcher_submit
 from tensorgate._native.dispatcher_state cimport Dispatcher, Outcome, Request
 from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_finish, grpc_call_reply
-from tensorgate._native.grpc_state cimport SPEC_IN_REQUEST, GrpcCall, GrpcServer
-from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view
-from tensorgate._native.proto_wire cimport (
-    WIRE_BYTES,
-    ProtoReader,
-    bytes_left,
-    read_bytes,
-    read_tag,
-    reader_of,
-    skip_field,
-)
+from tensorgate._native.grpc_state cimport SPEC_IN_TASKS, GrpcCall, GrpcServer
+from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_end cimport request_free, request_new
 from tensorgate._native.route_table cimport VersionState, resolve_route, unpin_version
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
@@ -40,22 +30,11 @@ cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
         grpc_call_finish(call, outcome.code, outcome.message, outcome.message_size)
 
 
-cdef bint _scan_spec(GrpcCall* call, ModelSpecView* spec) noexcept nogil:
+cdef inline bint _scan_spec(GrpcCall* call, ModelSpecView* spec) noexcept nogil:
     """False: the request's bytes are no message."""
-    cdef ProtoReader reader = reader_of(call.message, call.message_size)
-    cdef ProtoReader task
-    cdef uint32_t field, wire_type
-    if call.method.spec_place == SPEC_IN_REQUEST:
-        return scan_model_spec_view(call.message, call.message_size, 1, spec)
-    while bytes_left(&reader):
-        if not read_tag(&reader, &field, &wire_type):
-            return False
-        if field == 1 and wire_type == WIRE_BYTES:
-            return read_bytes(&reader, &task) and scan_model_spec_view(task.pos, bytes_left(&task), 1, spec)
-        if not skip_field(&reader, field, wire_type):
-            return False
-    memset(spec, 0, sizeof(ModelSpecView))
-    return True
+    if call.method.spec_place == SPEC_IN_TASKS:
+        return scan_task_spec_view(call.message, call.message_size, spec)
+    return scan_model_spec_view(call.message, call.message_size, 1, spec)
 
 
 cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:

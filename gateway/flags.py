@@ -215,7 +215,6 @@ UPSTREAM_FLAGS = (
         _BOOL,
         False,
         "Refuse a signature whose method name is not that of the API called.",
-        "method names are not checked yet",
     ),
     Flag("xla_cpu_compilation_enabled", _BOOL, False, "Let XLA compile for the CPU.", _NO_XLA),
     Flag("xla_gpu_compilation_enabled", _BOOL, False, "Let XLA compile for the GPU.", _NO_XLA),
@@ -241,7 +240,6 @@ UPSTREAM_FLAGS = (
         _BOOL,
         False,
         "Put Predict's outputs into tensor_content.",
-        "outputs are sent in typed fields",
     ),
 )
 

@@ -60,6 +60,8 @@ class ServerOptions:
     saved_model_tags: tuple[str, ...]
     session_config: bytes
     """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
+    enable_signature_method_name_check: bool
+    enable_serialization_as_tensor_content: bool
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -120,6 +122,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         file_system_poll_wait_s=float(parsed.get_int("file_system_poll_wait_seconds")),
         saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
         session_config=session_config,
+        enable_signature_method_name_check=parsed.get_bool("enable_signature_method_name_check"),
+        enable_serialization_as_tensor_content=parsed.get_bool("enable_serialization_as_tensor_content"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

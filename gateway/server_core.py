@@ -98,7 +98,14 @@ class ServerCore:
                 max_num_load_retries=options.max_num_load_retries,
                 max_parallel_loads=INITIAL_LOADS_PER_CPU * num_cpus,
             ),
-            self._placement.loader_factory(LoadOptions(options.saved_model_tags, options.session_config)),
+            self._placement.loader_factory(
+                LoadOptions(
+                    options.saved_model_tags,
+                    options.session_config,
+                    options.enable_signature_method_name_check,
+                    options.enable_serialization_as_tensor_content,
+                )
+            ),
             RoutePublisher(self._route_table),
             clock,
             load_retry_interval_s=options.load_retry_interval_s,

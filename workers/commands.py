@@ -143,7 +143,14 @@ class CommandServer:
         def load() -> None:
             began = time.monotonic()
             try:
-                session = open_saved_model(fields["path"], fields["version"], fields["tags"], fields["session_config"])
+                session = open_saved_model(
+                    fields["path"],
+                    fields["version"],
+                    fields["tags"],
+                    fields["session_config"],
+                    fields["checks_method_names"],
+                    fields["outputs_as_content"],
+                )
             except ServingError as error:
                 answer(error)
                 return

@@ -154,9 +154,21 @@ class WorkerClient:
         return self._info
 
     async def load(
-        self, servable_handle: int, name: str, version: int, path: str, tags: Sequence[str], session_config: bytes
+        self,
+        servable_handle: int,
+        name: str,
+        version: int,
+        path: str,
+        tags: Sequence[str],
+        session_config: bytes,
+        checks_method_names: bool = False,
+        outputs_as_content: bool = False,
     ) -> LoadedServable:
-        """Loads a SavedModel; takes as long as it takes, but ends with the worker. Raises ServingError."""
+        """Loads a SavedModel; takes as long as it takes, but ends with the worker. Raises ServingError.
+
+        ``checks_method_names``: a signature serves only the API that its method_name is of; ``outputs_as_content``:
+        PredictResponses carry tensor_content rather than typed values.
+        """
         reply = await self.command(
             "load",
             {
@@ -166,6 +178,8 @@ class WorkerClient:
                 "path": path,
                 "tags": list(tags),
                 "session_config": session_config,
+                "checks_method_names": checks_method_names,
+                "outputs_as_content": outputs_as_content,
             },
             None,
         )

@@ -29,10 +29,15 @@ MAX_RETRY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """The same for all versions: SavedModel tags, and a serialized tensorflow.ConfigProto (or empty)."""
+    """The same for all versions: SavedModel tags, a serialized tensorflow.ConfigProto (or empty), and more.
+
+    All of it as WorkerClient.load takes it.
+    """
 
     tags: tuple[str, ...] = ("serve",)
     session_config: bytes = b""
+    checks_method_names: bool = False
+    outputs_as_content: bool = False
 
 
 class Host(Protocol):
@@ -176,6 +181,8 @@ class WorkerLoader:
                 self._data.path,
                 self._options.tags,
                 self._options.session_config,
+                self._options.checks_method_names,
+                self._options.outputs_as_content,
             )
         except BaseException:
             if self._worker is worker:

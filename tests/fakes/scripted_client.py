@@ -25,7 +25,15 @@ class ScriptedClient:
         self._died.set_result(cause)
 
     async def load(
-        self, servable_handle: int, _name: str, version: int, _path: str, _tags: Sequence[str], _session_config: bytes
+        self,
+        servable_handle: int,
+        _name: str,
+        version: int,
+        _path: str,
+        _tags: Sequence[str],
+        _session_config: bytes,
+        _checks_method_names: bool = False,
+        _outputs_as_content: bool = False,
     ) -> LoadedServable:
         self.calls.append(("load", servable_handle))
         allowed = asyncio.ensure_future(self.may_load.wait())

@@ -18,6 +18,7 @@ from tensorgate.gateway.core.event_bus import EventBus
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.worker import Replica
@@ -32,11 +33,20 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
 )
+from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import InferenceTask, MultiInferenceRequest
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tests.fakes.recording_worker import RecordingWorker
 from tests.harness.model_server import wait_until
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+MULTI_INFERENCE = "/tensorflow.serving.PredictionService/MultiInference"
+METHOD_NUMBERS = {
+    PREDICT: Method.PREDICT,
+    "/tensorflow.serving.PredictionService/Classify": Method.CLASSIFY,
+    "/tensorflow.serving.PredictionService/Regress": Method.REGRESS,
+    MULTI_INFERENCE: Method.MULTI_INFERENCE,
+    "/tensorflow.serving.SessionService/SessionRun": Method.SESSION_RUN,
+}
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 CHAT = "/test.Service/Chat"
 WATCH = "/test.Service/Watch"
@@ -199,6 +209,36 @@ def test_request_bytes_reach_the_worker_unchanged_and_reply_bytes_the_client() -
             (handed,) = served.worker.handed
             assert (handed.payload, handed.method, handed.traceparent) == (request, 1, b"")
             assert 0 < handed.remaining_deadline_us < 21_000_000  # grpcio rounds up
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("path", "number"), METHOD_NUMBERS.items())
+def test_every_method_of_the_data_plane_reaches_the_worker_under_its_own_number(path: str, number: int) -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            if number == Method.MULTI_INFERENCE:
+                # The first task's model counts, and may stand behind the input.
+                tasks = [InferenceTask(model_spec={"name": "m"}), InferenceTask(model_spec={"name": "other"})]
+                request = b"\x12\x00" + MultiInferenceRequest(tasks=tasks).SerializeToString()
+            else:
+                request = predict_request()
+            assert await served.ask(request, path) == b"answer"
+            (handed,) = served.worker.handed
+            assert (handed.payload, handed.method) == (request, number)
+
+    run(scenario)
+
+
+def test_a_task_of_a_model_that_is_not_there_is_not_found() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            request = MultiInferenceRequest(tasks=[InferenceTask(model_spec={"name": "absent"})])
+            assert await served.error_of(request.SerializeToString(), MULTI_INFERENCE) == (
+                grpc.StatusCode.NOT_FOUND,
+                "Servable not found for request: Latest(absent)",
+            )
+            assert await served.error_of(b"\x0a\x7f", MULTI_INFERENCE) == (grpc.StatusCode.INTERNAL, "")
 
     run(scenario)
 

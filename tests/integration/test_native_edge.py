@@ -116,7 +116,7 @@ def test_the_model_spec_may_stand_anywhere_and_in_tasks(client: RawClient) -> No
         assert client.ask(message).messages == [message]
     tasks = bytes([0x0A, len(spec)]) + spec
     assert client.ask(tasks + other, MULTI_INFERENCE).messages == [tasks + other]
-    assert client.ask(other, MULTI_INFERENCE).status == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
+    assert client.ask(other, MULTI_INFERENCE).status == (Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
     assert client.ask(other).status == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
     assert client.ask(b"").status == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
     assert client.ask(b"\x0a\x7f").status == (Code.INTERNAL, "")

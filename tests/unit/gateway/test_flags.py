@@ -89,6 +89,8 @@ ACTING = {
     "tensorflow_inter_op_parallelism",
     "saved_model_tags",
     "grpc_channel_arguments",
+    "enable_signature_method_name_check",
+    "enable_serialization_as_tensor_content",
     "version",
 }
 

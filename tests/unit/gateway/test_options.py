@@ -41,6 +41,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         file_system_poll_wait_s=1.0,
         saved_model_tags=("serve",),
         session_config=b"",
+        enable_signature_method_name_check=False,
+        enable_serialization_as_tensor_content=False,
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,

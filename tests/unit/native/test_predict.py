@@ -8,6 +8,7 @@ import pytest
 
 from tensorgate._native.predict import predict_once
 from tensorgate._native.session import Session
+from tensorgate._native.tensor_decode import decode_tensor_proto
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -108,6 +109,51 @@ def test_every_dtype_goes_through_tensorflow_unchanged(models: Models, dtype: st
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=2), TensorShapeProto.Dim(size=1)])
     sent = TensorProto(dtype=types_pb2.DataType.Value(name), tensor_shape=shape, **ECHOED[dtype])  # type: ignore[arg-type]
     assert predict(models["echo"], request("echo", dtype, x=sent)).outputs["y"] == sent
+
+
+def test_outputs_as_content_say_the_same_as_typed_values(models: Models, saved_models: pathlib.Path) -> None:
+    session = open_saved_model(str(saved_models / "echo" / "1"), 1, ["serve"], b"", outputs_as_content=True)
+    for dtype, values in ECHOED.items():
+        name = f"DT_{'FLOAT' if dtype == 'float32' else 'DOUBLE' if dtype == 'float64' else dtype.upper()}"
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=2), TensorShapeProto.Dim(size=1)])
+        sent = TensorProto(dtype=types_pb2.DataType.Value(name), tensor_shape=shape, **values)  # type: ignore[arg-type]
+        (content,) = predict(session, request("echo", dtype, x=sent)).outputs.values()
+        assert {field.name for field, _ in content.ListFields()} == {"dtype", "tensor_shape", "tensor_content"}
+        assert decode_tensor_proto(content.SerializeToString()) == decode_tensor_proto(sent.SerializeToString())
+    empty = TensorProto(dtype=types_pb2.DT_STRING, tensor_shape={"dim": [{"size": 0}]})
+    assert predict(session, request("echo", "string", x=empty)).outputs["y"] == empty
+    session.close()
+
+
+def test_method_names_count_where_they_are_minded(saved_models: pathlib.Path) -> None:
+    strict = Session(str(saved_models / "half_plus_two" / "1"), 1, ["serve"])
+    method_names = [
+        "tensorflow/serving/predict",
+        "tensorflow/serving/classify",
+        "tensorflow/serving/regress",
+        "own",
+        "",
+    ]
+    strict.bind_signatures(
+        [(name or "none", name, "", [("x", "x:0", None)], [("y", "y:0")]) for name in method_names],
+        checks_method_names=True,
+    )
+    for name in method_names[:3]:
+        assert list(predict(strict, request("h", name, x=floats(4))).outputs["y"].float_val) == [3]
+    for name in ("own", ""):
+        assert refusal(strict, request("h", name or "none", x=floats(4))) == ServingError(
+            Code.INTERNAL,
+            "Expected prediction signature method_name to be one of {tensorflow/serving/predict,"
+            f" tensorflow/serving/classify, tensorflow/serving/regress}}. Was: {name}",
+        )
+    strict.close()
+
+
+def test_a_resource_cannot_be_fed(models: Models) -> None:
+    handle = TensorProto(dtype=types_pb2.DT_RESOURCE)
+    refused = refusal(models["half_plus_two"], request("h", x=handle))
+    assert refused.code is Code.INVALID_ARGUMENT
+    assert refused.message.startswith("Invalid resource type hash code: 0(name:  type: ). Perhaps a resource tensor")
 
 
 def test_empty_and_scalar_tensors_go_through(models: Models) -> None:

@@ -4,9 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorgate._native.proto_scan import ScanError, may_run_long, scan_model_spec, signature_def_map
+from tensorgate._native.proto_scan import (
+    ScanError,
+    may_run_long,
+    scan_model_spec,
+    scan_task_model_spec,
+    signature_def_map,
+)
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import InferenceTask, MultiInferenceRequest
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 
@@ -19,7 +26,7 @@ MODEL_SPECS = st.one_of(
 Scanned = tuple[str | None, int | None, str | None, str]
 
 
-def as_scanned(request: PredictRequest) -> Scanned:
+def as_scanned(request: PredictRequest | InferenceTask) -> Scanned:
     """What protobuf's parser makes of the same bytes."""
     spec = request.model_spec
     choice = spec.WhichOneof("version_choice")
@@ -92,6 +99,30 @@ def test_garbage_never_crashes_and_what_protobuf_parses_is_scanned_equal(garbage
         assert expected is None
     else:
         assert expected is None or scanned == expected
+
+
+@given(st.lists(st.none() | MODEL_SPECS, max_size=4), st.booleans())
+def test_the_model_spec_of_the_first_task_is_found(specs: list[ModelSpec | None], input_first: bool) -> None:
+    tasks = [InferenceTask(model_spec=spec, method_name="classify") for spec in specs]
+    message = MultiInferenceRequest(tasks=tasks).SerializeToString()
+    message = b"\x12\x02\x0a\x00" + message if input_first else message + b"\x12\x02\x0a\x00"
+    assert scan_task_model_spec(message) == (as_scanned(tasks[0]) if tasks else (None, None, None, ""))
+
+
+@given(st.binary(max_size=60))
+def test_garbage_for_tasks_never_crashes_and_what_protobuf_parses_is_scanned_equal(garbage: bytes) -> None:
+    for message in (garbage, b"\x0a" + bytes([len(garbage)]) + garbage):
+        try:
+            tasks = MultiInferenceRequest.FromString(message).tasks
+            expected = as_scanned(tasks[0]) if tasks else (None, None, None, "")
+        except Exception:  # noqa: BLE001 - any refusal will do; the scan may be more lenient inside other fields
+            expected = None
+        try:
+            scanned = scan_task_model_spec(message)
+        except ScanError:
+            assert expected is None
+        else:
+            assert expected is None or scanned == expected
 
 
 def test_groups_nested_deeper_than_the_limit_are_refused_without_recursion() -> None:
