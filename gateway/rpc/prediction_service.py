@@ -74,4 +74,4 @@ def read_task_model_spec(request: bytes) -> ModelSpec:
         name, version, version_label, signature_name = scan_task_model_spec(request)
     except ScanError as error:
         raise ServingError(Code.INTERNAL, "") from error
-    return ModelSpec(name or "", version, version_label, signature_name)
+    return ModelSpec(name, version, version_label, signature_name)

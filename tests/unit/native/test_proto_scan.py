@@ -1,5 +1,7 @@
 """The model_spec scan against protobuf's own parser."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,12 @@ def as_scanned(request: PredictRequest | InferenceTask) -> Scanned:
         spec.version_label if choice == "version_label" else None,
         spec.signature_name,
     )
+
+
+def as_scanned_task(tasks: Sequence[InferenceTask]) -> Scanned:
+    """Where there is no task, or no model_spec in it, there is an empty one."""
+    name, version, label, signature = as_scanned(tasks[0] if tasks else InferenceTask())
+    return name or "", version, label, signature
 
 
 @given(st.lists(MODEL_SPECS, max_size=4), st.binary(max_size=40), st.booleans())
@@ -106,7 +114,7 @@ def test_the_model_spec_of_the_first_task_is_found(specs: list[ModelSpec | None]
     tasks = [InferenceTask(model_spec=spec, method_name="classify") for spec in specs]
     message = MultiInferenceRequest(tasks=tasks).SerializeToString()
     message = b"\x12\x02\x0a\x00" + message if input_first else message + b"\x12\x02\x0a\x00"
-    assert scan_task_model_spec(message) == (as_scanned(tasks[0]) if tasks else (None, None, None, ""))
+    assert scan_task_model_spec(message) == (as_scanned_task(tasks))
 
 
 @given(st.binary(max_size=60))
@@ -114,7 +122,7 @@ def test_garbage_for_tasks_never_crashes_and_what_protobuf_parses_is_scanned_equ
     for message in (garbage, b"\x0a" + bytes([len(garbage)]) + garbage):
         try:
             tasks = MultiInferenceRequest.FromString(message).tasks
-            expected = as_scanned(tasks[0]) if tasks else (None, None, None, "")
+            expected = as_scanned_task(tasks)
         except Exception:  # noqa: BLE001 - any refusal will do; the scan may be more lenient inside other fields
             expected = None
         try:
