@@ -1,5 +1,6 @@
 """Classify, Regress and MultiInference in the worker on a real model: results, and refusals in upstream's order."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -62,6 +63,11 @@ def example(x: float | None = None, s: str | None = None) -> Example:
     if s is not None:
         made.features.feature["s"].CopyFrom(Feature(bytes_list={"value": [s.encode()]}))
     return made
+
+
+def resident_bytes() -> int:
+    pages = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def listed(*examples: Example) -> Input:
@@ -364,6 +370,39 @@ def test_damaged_requests_are_internal_exactly_when_protobuf_refuses_them(
         malformed = True
     code, message, _, _ = run_once(session, method, damaged)
     assert ((code, message) == (Code.INTERNAL, b"")) is malformed
+
+
+def test_requests_keep_no_memory_on_whichever_step_they_end(session: Session) -> None:
+    large = listed(*(example(x, "l" * 1000) for x in range(1000)))
+    wrong = listed(
+        *large.example_list.examples, Example(features={"feature": {"x": Feature(int64_list={"value": [1]})}})
+    )
+    with_context = Input()
+    with_context.example_list_with_context.context.CopyFrom(example(s="c" * 1000))
+    with_context.example_list_with_context.examples.extend([example(1)] * 1000)
+    tasks = [
+        InferenceTask(model_spec=spec("regress"), method_name=REGRESS),
+        InferenceTask(model_spec=spec("one_row_of_scores"), method_name=CLASSIFY),
+    ]
+    payloads = [
+        (Method.CLASSIFY, ClassificationRequest(model_spec=spec(), input=large)),
+        (Method.CLASSIFY, ClassificationRequest(model_spec=spec("nope"), input=large)),
+        (Method.CLASSIFY, ClassificationRequest(model_spec=spec(), input=wrong)),
+        (Method.CLASSIFY, ClassificationRequest(model_spec=spec("deep_scores"), input=large)),
+        (Method.REGRESS, RegressionRequest(model_spec=spec("regress"), input=with_context)),
+        (Method.MULTI_INFERENCE, MultiInferenceRequest(tasks=tasks, input=large)),
+    ]
+
+    def run_all(times: int) -> None:
+        for _ in range(times):
+            for method, message in serialized:
+                run_once(session, method, message)
+
+    serialized = [(method, message.SerializeToString()) for method, message in payloads]
+    run_all(3)
+    before = resident_bytes()
+    run_all(60)
+    assert resident_bytes() - before < 100 << 20  # a leak of the examples alone would be 360 MiB
 
 
 @given(st.sampled_from(sorted(REQUESTS)), st.binary(max_size=60))

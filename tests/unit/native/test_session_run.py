@@ -1,5 +1,6 @@
 """SessionRun in the worker on real models: names and aliases, targets, options, and what is refused."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -193,6 +194,35 @@ def test_floods_are_refused_and_bounded(pair: Session) -> None:
     assert "4096" in refusal(pair, request(AB, ("sum",) * 5000)).message
     assert "4096" in refusal(pair, request(AB, ("sum",), ("sum",) * 5000)).message
     assert len(run(pair, request(AB, ("sum",) * 4096)).tensor) == 4096
+
+
+def resident_bytes() -> int:
+    pages = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_runs_keep_no_memory_on_whichever_step_they_end(pair: Session) -> None:
+    large = floats(1)
+    large.tensor_shape.dim[0].size = 1 << 18  # a MiB
+    fed = {"a": large, "b": large}
+    messages = [
+        request(fed, ("sum", "product")),
+        request(fed, ("sum", "nope")),
+        request(fed, ("sum",), ("nope",)),
+        request(fed | {"b": floats(1, 2)}, ("sum",)),
+        request({"a": large, "b": TensorProto()}, ("sum",)),
+    ]
+
+    def run_all(times: int) -> None:
+        for _ in range(times):
+            for message in serialized:
+                run_once(pair, Method.SESSION_RUN, message)
+
+    serialized = [message.SerializeToString() for message in messages]
+    run_all(3)
+    before = resident_bytes()
+    run_all(60)
+    assert resident_bytes() - before < 100 << 20  # a leak of the inputs alone would be 400 MiB
 
 
 WHOLE = request(AB, ("sum", "product"), ("product",), timeout_ms=20_000)
