@@ -104,19 +104,26 @@ class Handlers:
             pin.release()
 
     async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
-        document = await self._run(len(body), parse_request, body)
+        is_small = len(body) <= OFFLOAD_BYTES
+        document = parse_request(body) if is_small else await self._run_in_pool(parse_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:
             # The signature of the pinned version: what is decoded with it runs on that version.
             signature = find_signature(pin.signatures, document.signature_name)
-            payload, form = await self._run(len(body), build_predict_request, document, signature, model_spec)
+            payload, form = (
+                build_predict_request(document, signature, model_spec)
+                if is_small
+                else await self._run_in_pool(build_predict_request, document, signature, model_spec)
+            )
         except BaseException:
             pin.release()
             raise
         del document  # the parsed JSON is many times larger than the request
-        reply = await self._submit(pin, Method.PREDICT, payload)
-        return json_answer(await self._run(len(reply.payload), predict_response_json, reply.payload, form))
+        reply = (await self._submit(pin, Method.PREDICT, payload)).payload
+        if len(reply) <= OFFLOAD_BYTES:
+            return json_answer(predict_response_json(reply, form))
+        return json_answer(await self._run_in_pool(predict_response_json, reply, form))
 
     async def _infer_examples(
         self, model: ModelAddress, body: bytes, method: Method, response_json: Callable[[bytes | memoryview], bytes]
@@ -130,8 +137,8 @@ class Handlers:
             pin.release()
             raise
         del document
-        reply = await self._submit(pin, method, payload)
-        return json_answer(await self._run(len(reply.payload), response_json, reply.payload))
+        reply = (await self._submit(pin, method, payload)).payload
+        return json_answer(await self._run(len(reply), response_json, reply))
 
     async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
         """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""

@@ -6,7 +6,6 @@ Sources: RFC 9110 (content coding and type); TensorFlow Serving's util/net_http 
 
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 from json.encoder import encode_basestring
 
 from tensorgate.gateway.rest.status_codes import http_status
@@ -22,9 +21,9 @@ _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """One HTTP response, whole. content_type is None where the header is left out."""
+    """One HTTP response, whole, not to be changed. content_type is None where the header is left out."""
 
     status: int
     body: bytes = b""
@@ -77,7 +76,7 @@ class BodyTooLargeError(Exception):
 
 
 def json_answer(body: bytes) -> Answer:
-    return Answer(HTTPStatus.OK.value, body, JSON_TYPE)
+    return Answer(200, body, JSON_TYPE)
 
 
 def error_answer(error: ServingError) -> Answer:
