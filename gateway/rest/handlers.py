@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
-from tensorgate.gateway.rest.gzip_bodies import inflate
+from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
@@ -24,6 +25,7 @@ from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
 from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
 from tensorgate.gateway.rest.predict_response import predict_response_json
+from tensorgate.gateway.rest.protobuf_request import read_model_spec, with_model_spec
 from tensorgate.gateway.rest.url_grammar import (
     InferenceMethod,
     InferenceRoute,
@@ -31,9 +33,19 @@ from tensorgate.gateway.rest.url_grammar import (
     ModelAddress,
     StatusRoute,
 )
+from tensorgate.protos.status_codes import Code, ServingError
 
 # From this size on, reading or writing JSON takes long enough (about a millisecond) to be worth another thread.
 OFFLOAD_BYTES = 64 * 1024
+
+_GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+_MESSAGES = MappingProxyType(
+    {
+        InferenceMethod.PREDICT: (Method.PREDICT, "PredictRequest"),
+        InferenceMethod.CLASSIFY: (Method.CLASSIFY, "ClassificationRequest"),
+        InferenceMethod.REGRESS: (Method.REGRESS, "RegressionRequest"),
+    }
+)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -84,6 +96,15 @@ class Handlers:
         if head.is_gzip:
             # Always in the pool: a small body can inflate to a thousand times its size.
             body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+        answer = await self._infer(route, head, body)
+        if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
+            deflated = await self._run(len(answer.body), deflate, answer.body)
+            return Answer(answer.status, deflated, answer.content_type, _GZIP_HEADERS)
+        return answer
+
+    async def _infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
+        if head.protobuf_type:
+            return await self._pass_on(route, body, head.protobuf_type)
         if route.method is InferenceMethod.PREDICT:
             return await self._predict(route.model, body)
         if route.method is InferenceMethod.CLASSIFY:
@@ -139,6 +160,26 @@ class Handlers:
         del document
         reply = (await self._submit(pin, method, payload)).payload
         return json_answer(await self._run(len(reply), response_json, reply))
+
+    async def _pass_on(self, route: InferenceRoute, body: bytes, protobuf_type: bytes) -> Answer:
+        """A message in, a message out; neither is looked into."""
+        method, message_name = _MESSAGES[route.method]
+        model_spec = read_model_spec(body, route.model, message_name)
+        pin = self._dispatcher.resolve(model_spec)
+        try:
+            payload = with_model_spec(body, model_spec)
+        except BaseException:
+            pin.release()
+            raise
+        try:
+            reply = await self._submit(pin, method, payload)
+        except ServingError as error:
+            if error.code is Code.INTERNAL and not error.message:
+                # Which is what gRPC clients are told of bytes that are no message.
+                text = f"The request body is not a serialized tensorflow.serving.{message_name}."
+                raise ServingError(Code.INVALID_ARGUMENT, text) from error
+            raise
+        return Answer(200, bytes(reply.payload), protobuf_type)
 
     async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
         """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""

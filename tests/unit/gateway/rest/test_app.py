@@ -23,6 +23,7 @@ from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_sig
 MAX_INFLATED_BYTES = 1000
 MAX_BODY_BYTES = 10_000_000
 PREDICT_PATH = "/v1/models/half_plus_two:predict"
+GZIPPED = (b"content-encoding", b"gzip")
 INSTANCES = b'{"instances": [1.0, 2.0, 5.0]}'
 PREDICTIONS = b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
 
@@ -261,6 +262,89 @@ def test_a_classify_that_is_refused_holds_no_version(app: RestApp, dispatcher: F
     body = b'{"signature_name": "\xff", "examples": [{}]}'
     assert ask(app, "POST", "/v1/models/half_plus_two:classify", body).status == 400
     assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
+# ---- messages as bodies, and answers in gzip ----
+
+PROTOBUF = (b"content-type", b"application/x-protobuf")
+
+
+def predict_message(name: str = "half_plus_two", version: int | None = None) -> bytes:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    request.inputs["x"].dtype = types_pb2.DT_FLOAT
+    request.inputs["x"].float_val[:] = [1.0, 2.0, 5.0]
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "version"),
+    [
+        (PREDICT_PATH, predict_message(), 124),
+        (PREDICT_PATH, predict_message(""), 124),
+        (PREDICT_PATH, predict_message(version=123), 123),
+        ("/v1/models/half_plus_two/labels/stable:predict", predict_message(""), 123),
+    ],
+)
+def test_a_predict_request_is_answered_by_a_predict_response(
+    app: RestApp, dispatcher: FakeDispatcher, path: str, body: bytes, version: int
+) -> None:
+    response = ask(app, "POST", path, body, [PROTOBUF])
+    assert (response.status, response.headers) == (200, {"content-type": "application/x-protobuf"})
+    assert list(predict_pb2.PredictResponse.FromString(response.body).outputs["y"].float_val) == [2.5, 3.0, 4.5]
+    [submitted] = dispatcher.submitted
+    assert submitted.servable_id == ServableId("half_plus_two", version)
+    assert submitted.request.model_spec.name == "half_plus_two"
+
+
+@pytest.mark.parametrize(("verb", "method"), [("classify", Method.CLASSIFY), ("regress", Method.REGRESS)])
+def test_classify_and_regress_take_messages_too(
+    app: RestApp, dispatcher: FakeDispatcher, verb: str, method: Method
+) -> None:
+    dispatcher.answers[method] = lambda payload: payload[::-1]
+    body = classification_pb2.ClassificationRequest(model_spec={"name": "half_plus_two"}).SerializeToString()
+    response = ask(app, "POST", f"/v1/models/half_plus_two:{verb}", gzip.compress(body), [PROTOBUF, GZIPPED])
+    assert (response.status, response.body) == (200, body[::-1])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        (PREDICT_PATH, predict_message("other"), 400, "The URL names model"),
+        ("/v1/models/half_plus_two/versions/124:predict", predict_message(version=123), 400, "The URL names version"),
+        ("/v1/models/nobody:predict", predict_message(""), 404, "Servable not found for request: Latest(nobody)"),
+        (PREDICT_PATH, INSTANCES, 400, "is not a serialized tensorflow.serving.PredictRequest"),
+    ],
+)
+def test_errors_of_messages_are_json(
+    app: RestApp, dispatcher: FakeDispatcher, path: str, body: bytes, status: int, message: str
+) -> None:
+    response = ask(app, "POST", path, body, [PROTOBUF])
+    assert (response.status, response.headers) == (status, {"content-type": "application/json"})
+    assert message.encode() in response.body
+    assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
+def test_a_message_that_only_the_worker_finds_broken_is_a_bad_request(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    def fail(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        raise ServingError(Code.INTERNAL, "")
+
+    dispatcher.answer = fail
+    response = ask(app, "POST", PREDICT_PATH, predict_message(), [PROTOBUF])
+    assert response.status == 400
+    assert b"is not a serialized tensorflow.serving.PredictRequest." in response.body
+
+
+def test_long_answers_are_compressed_for_those_who_take_gzip(app: RestApp) -> None:
+    body = b'{"instances": [' + b"1," * 2000 + b"1]}"
+    plain = ask(app, "POST", PREDICT_PATH, body)
+    response = ask(app, "POST", PREDICT_PATH, body, [(b"accept-encoding", b"gzip, deflate")])
+    assert response.headers == {**plain.headers, "content-encoding": "gzip", "vary": "accept-encoding"}
+    assert gzip.decompress(response.body) == plain.body
+    short = ask(app, "POST", PREDICT_PATH, INSTANCES, [(b"accept-encoding", b"gzip, deflate")])
+    assert short == Response(200, {"content-type": "application/json"}, PREDICTIONS)
 
 
 # ---- what is wrong with a predict, in the order it is found ----
