@@ -7,8 +7,13 @@ from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.predict cimport RunResult
 from tensorgate._native.session cimport SessionState
 
+# The numbers of gateway/dispatch/call.py's Method, which stand in request frames.
 cdef enum:
     METHOD_PREDICT = 1
+    METHOD_CLASSIFY = 2
+    METHOD_REGRESS = 3
+    METHOD_MULTI_INFERENCE = 4
+    METHOD_SESSION_RUN = 5
 
 
 cdef struct Job:

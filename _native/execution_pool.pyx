@@ -9,11 +9,15 @@ one, by the kernel's scheduling, but never makes it wait for the end of a run.
 Source: pthreads(7).
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strlen
 
-from tensorgate._native.byte_writer cimport put_bytes
+from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
+from tensorgate._native.inference cimport classify, multi_inference, regress
 from tensorgate._native.posix cimport (
     atomic_load,
     pthread_cond_broadcast,
@@ -29,8 +33,9 @@ from tensorgate._native.posix cimport (
     pthread_mutex_unlock,
     pthread_t,
 )
-from tensorgate._native.predict cimport expected_predict_us, predict
-from tensorgate._native.session cimport monotonic_us
+from tensorgate._native.predict cimport expected_request_us, predict, run_result_free, run_result_init
+from tensorgate._native.session cimport Session, deadline_after, monotonic_us
+from tensorgate._native.session_run cimport run_for_client
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED
 
 
@@ -57,14 +62,22 @@ cdef void execute(Job* job) noexcept nogil:
         _finish(job, DEADLINE_EXCEEDED, "the request's deadline passed before it ran")
     elif job.method == METHOD_PREDICT:
         predict(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    elif job.method == METHOD_CLASSIFY:
+        classify(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    elif job.method == METHOD_REGRESS:
+        regress(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    elif job.method == METHOD_MULTI_INFERENCE:
+        multi_inference(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    elif job.method == METHOD_SESSION_RUN:
+        run_for_client(job.state, job.payload, job.size, job.deadline_us, &job.result)
     else:
         _finish(job, UNIMPLEMENTED, "this worker does not know the method")
 
 
 cdef bint runs_at_once(const Job* job) noexcept nogil:
     return (
-        job.method == METHOD_PREDICT
-        and 0 < expected_predict_us(job.state, job.payload, job.size) <= AT_ONCE_LIMIT_US)
+        METHOD_PREDICT <= job.method <= METHOD_REGRESS
+        and 0 < expected_request_us(job.state, job.payload, job.size) <= AT_ONCE_LIMIT_US)
 
 
 # --- lines; all under the pool's mutex --------------------------------------------------------------------------------
@@ -192,3 +205,34 @@ cdef void pool_stop(ExecutionPool* pool) noexcept nogil:
     pthread_mutex_destroy(&pool.mutex)
     free(pool.threads)
     pool.threads = NULL
+
+
+# --- for Python -------------------------------------------------------------------------------------------------------
+
+cdef inline bytes _copy(const ByteWriter* written):
+    return PyBytes_FromStringAndSize(<const char*>written.data, <Py_ssize_t>written.size) if written.size else b""
+
+
+def run_once(Session session not None, uint64_t method, payload, int64_t remaining_us=-1):
+    cdef Py_buffer buffer
+    cdef Job job
+    PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
+    memset(&job, 0, sizeof(Job))
+    run_result_init(&job.result)
+    try:
+        session.begin_use()
+        job.state = &session.state
+        job.method = method
+        job.payload = <const uint8_t*>buffer.buf
+        job.size = <size_t>buffer.len
+        with nogil:
+            job.enqueued_us = monotonic_us()
+            job.deadline_us = deadline_after(job.enqueued_us, remaining_us)
+            execute(&job)
+        session.end_use()
+        return (
+            job.result.code, _copy(&job.result.message),
+            _copy(&job.result.response) if job.result.code == 0 else b"", job.result.run_us)
+    finally:
+        run_result_free(&job.result)
+        PyBuffer_Release(&buffer)

@@ -14,11 +14,13 @@ cdef struct RunResult:
     uint64_t run_us
 
 
-# How long this request is expected to take from here to its response, in µs, if it would run in the calling thread;
-# 0 when it would not, or when nothing is known. Reads no more than the model_spec.
-cdef int64_t expected_predict_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil
+# How long a request with its model_spec in field 1 is expected to run, in µs, if it would run in the calling thread; 0
+# when it would not, or when nothing is known. Reads no more than the model_spec.
+cdef int64_t expected_request_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil
 cdef void run_result_init(RunResult* result) noexcept nogil
 cdef void run_result_free(RunResult* result) noexcept nogil
+# The code of a response that has been written: not OK when it did not fit into memory, or into a message.
+cdef int end_response(RunResult* result) noexcept nogil
 # Never raises and never keeps payload. deadline_us: monotonic clock, -1 for none.
 cdef void predict(
     SessionState* state, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result) noexcept nogil

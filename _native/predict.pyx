@@ -13,10 +13,16 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
-from tensorgate._native.predict_binding cimport bind_inputs, check_in_graph, choose_outputs, say, say_bytes
+from tensorgate._native.predict_binding cimport (
+    bind_inputs,
+    check_in_graph,
+    choose_outputs,
+    refuse_scan,
+    say,
+    say_bytes,
+    say_name,
+)
 from tensorgate._native.predict_request cimport (
-    SCAN_MALFORMED,
-    SCAN_NO_MEMORY,
     SCANNED,
     RequestView,
     ScanOutcome,
@@ -29,6 +35,9 @@ from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view
 from tensorgate._native.proto_wire cimport MAX_LENGTH, reader_of
 from tensorgate._native.response_encode cimport put_model_spec, put_output
 from tensorgate._native.session cimport (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
     Endpoint,
     Session,
     SessionState,
@@ -36,13 +45,13 @@ from tensorgate._native.session cimport (
     deadline_after,
     expected_in_caller_us,
     find_signature,
+    has_method,
     monotonic_us,
-    run_signature,
+    run_session,
 )
 from tensorgate._native.status_codes cimport (
     FAILED_PRECONDITION,
     INTERNAL,
-    INVALID_ARGUMENT,
     OK,
     RESOURCE_EXHAUSTED,
     UNIMPLEMENTED,
@@ -63,7 +72,7 @@ cdef void run_result_free(RunResult* result) noexcept nogil:
     writer_free(&result.response)
 
 
-cdef int64_t expected_predict_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil:
+cdef int64_t expected_request_us(SessionState* state, const uint8_t* payload, size_t size) noexcept nogil:
     cdef ModelSpecView spec
     cdef Slice name
     cdef Signature* signature
@@ -71,7 +80,7 @@ cdef int64_t expected_predict_us(SessionState* state, const uint8_t* payload, si
         return 0
     name = signature_name(&spec)
     signature = find_signature(state, name.data, name.size)
-    return 0 if signature is NULL else expected_in_caller_us(state, signature, size)
+    return 0 if signature is NULL else expected_in_caller_us(state, &signature.history, size)
 
 
 # --- one call ---------------------------------------------------------------------------------------------------------
@@ -134,9 +143,9 @@ cdef int _run(
             return code
         work.fetches[i] = work.chosen[i].output
     status = tf.NewStatus()
-    run_signature(
-        state, signature, request_size, work.inputs, work.feeds, work.fetches, work.outputs, work.num_outputs,
-        deadline_us, &result.run_us, status)
+    run_session(
+        state, &signature.history, request_size, work.feeds, work.inputs, signature.num_inputs, work.fetches,
+        work.outputs, work.num_outputs, NULL, 0, deadline_us, &result.run_us, status)
     code = tf.GetCode(status)
     if code != OK:
         say(&result.message, tf.Message(status))
@@ -154,12 +163,17 @@ cdef int _encode(
             return UNKNOWN
         if not put_output(
             &result.response, work.chosen[i].alias.data, work.chosen[i].alias.size, work.outputs[i],
+            state.outputs_as_content,
         ):
             say(&result.message, "output has a dtype that cannot be sent to a client: ")
             say_bytes(&result.message, work.chosen[i].alias.data, work.chosen[i].alias.size)
             return UNIMPLEMENTED
     put_model_spec(
-        &result.response, spec.name, spec.name_size, state.version, signature.name.data, signature.name.size)
+        &result.response, 2, spec.name, spec.name_size, state.version, signature.name.data, signature.name.size)
+    return end_response(result)
+
+
+cdef int end_response(RunResult* result) noexcept nogil:
     if result.response.failed:
         say(&result.message, "not enough memory for the response")
         return RESOURCE_EXHAUSTED
@@ -167,6 +181,12 @@ cdef int _encode(
         say(&result.message, "the response is larger than a protobuf message can be (2 GiB)")
         return RESOURCE_EXHAUSTED
     return OK
+
+
+cdef bint _is_predictable(const Signature* signature) noexcept nogil:
+    return (
+        has_method(signature, PREDICT_METHOD) or has_method(signature, CLASSIFY_METHOD)
+        or has_method(signature, REGRESS_METHOD))
 
 
 cdef int _predict_scanned(
@@ -181,6 +201,12 @@ cdef int _predict_scanned(
         say_bytes(&result.message, name.data, name.size)
         say(&result.message, '" not found.')
         return FAILED_PRECONDITION
+    if state.checks_method_names and not _is_predictable(signature):
+        say(
+            &result.message, "Expected prediction signature method_name to be one of {tensorflow/serving/predict,"
+            " tensorflow/serving/classify, tensorflow/serving/regress}. Was: ")
+        say_name(&result.message, &signature.method_name)
+        return INTERNAL
     if not _work_init(&work, signature):
         say(&result.message, "not enough memory for the request")
         code = RESOURCE_EXHAUSTED
@@ -203,14 +229,8 @@ cdef void predict(
     cdef ScanOutcome outcome = scan_request(reader_of(payload, size), &request)
     if outcome == SCANNED:
         result.code = _predict_scanned(state, &request, size, deadline_us, result)
-    elif outcome == SCAN_MALFORMED:
-        result.code = INTERNAL  # with an empty message, as gRPC's own parser answers
-    elif outcome == SCAN_NO_MEMORY:
-        result.code = RESOURCE_EXHAUSTED
-        say(&result.message, "not enough memory for the request")
     else:
-        result.code = INVALID_ARGUMENT
-        say(&result.message, "the request has more inputs or output_filter entries than any model takes (4096)")
+        result.code = refuse_scan(outcome, &result.message)
     request_free(&request)
 
 

@@ -7,8 +7,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
-from tensorgate._native.predict_request cimport RequestView
-from tensorgate._native.session cimport Endpoint, Signature
+from tensorgate._native.predict_request cimport RequestView, ScanOutcome, Slice
+from tensorgate._native.proto_wire cimport ProtoReader
+from tensorgate._native.session cimport Endpoint, Name, Signature
 from tensorgate._native.tf_c_api cimport TF_Output, TF_Tensor
 
 cdef enum:
@@ -25,6 +26,11 @@ cdef int choose_outputs(
 ) noexcept nogil
 # INVALID_ARGUMENT when the signature names a tensor that its graph does not have.
 cdef int check_in_graph(const Endpoint* endpoint, ByteWriter* message) noexcept nogil
+# Why a request could not be read; outcome is not SCANNED.
+cdef int refuse_scan(ScanOutcome outcome, ByteWriter* message) noexcept nogil
+# The tensor of a serialized TensorProto, the caller's; name is what the client calls it.
+cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWriter* message) noexcept nogil
 # Append to an error text.
 cdef void say(ByteWriter* message, const char* text) noexcept nogil
 cdef void say_bytes(ByteWriter* message, const uint8_t* text, size_t size) noexcept nogil
+cdef void say_name(ByteWriter* message, const Name* name) noexcept nogil

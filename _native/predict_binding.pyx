@@ -11,8 +11,11 @@ from libc.string cimport strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal
 from tensorgate._native.predict_request cimport (
+    SCAN_MALFORMED,
+    SCAN_NO_MEMORY,
     RequestInput,
     RequestView,
+    ScanOutcome,
     Slice,
     find_input,
     same,
@@ -21,10 +24,10 @@ from tensorgate._native.predict_request cimport (
 )
 from tensorgate._native.proto_wire cimport ProtoReader, reader_of
 from tensorgate._native.session cimport Endpoint, Name, Signature
-from tensorgate._native.status_codes cimport INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
+from tensorgate._native.status_codes cimport INTERNAL, INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
 from tensorgate._native.tensor_decode cimport DECODE_INVALID, DECODE_NO_MEMORY, DecodeOutcome, decode_tensor
 from tensorgate._native.tensor_scan cimport TensorScan, scan_tensor
-from tensorgate._native.tf_c_api cimport TF_Output, TF_Tensor
+from tensorgate._native.tf_c_api cimport DT_RESOURCE, TF_Output, TF_Tensor
 
 
 cdef inline Slice _slice(const Name* name) noexcept nogil:
@@ -53,7 +56,7 @@ cdef void say(ByteWriter* message, const char* text) noexcept nogil:
     say_bytes(message, <const uint8_t*>text, strlen(text))
 
 
-cdef inline void _say_name(ByteWriter* message, const Name* name) noexcept nogil:
+cdef void say_name(ByteWriter* message, const Name* name) noexcept nogil:
     say_bytes(message, name.data, name.size)
 
 
@@ -97,7 +100,17 @@ cdef void _say_endpoints(
         if not first:
             say(message, ",")
         first = False
-        _say_name(message, &endpoint.alias)
+        say_name(message, &endpoint.alias)
+
+
+cdef int refuse_scan(ScanOutcome outcome, ByteWriter* message) noexcept nogil:
+    if outcome == SCAN_MALFORMED:
+        return INTERNAL  # with an empty message, as gRPC's own parser answers
+    if outcome == SCAN_NO_MEMORY:
+        say(message, "not enough memory for the request")
+        return RESOURCE_EXHAUSTED
+    say(message, "the request has more inputs or output_filter entries than any model takes (4096)")
+    return INVALID_ARGUMENT
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -128,9 +141,9 @@ cdef int _say_missing(
 ) noexcept nogil:
     sort_inputs(request)
     say(message, "Signature input alias: ")
-    _say_name(message, &endpoint.alias)
+    say_name(message, &endpoint.alias)
     say(message, "(feed name: ")
-    _say_name(message, &endpoint.tensor_name)
+    say_name(message, &endpoint.tensor_name)
     say(message, ") not found in request and no default value provided. Inputs expected to be in the request {")
     _say_inputs(message, request, signature, ALL_NAMES)
     say(message, "}, or default input alias set: ")
@@ -138,20 +151,26 @@ cdef int _say_missing(
     return INVALID_ARGUMENT
 
 
-cdef int _decode_input(
-    ProtoReader body, const Endpoint* endpoint, TF_Tensor** tensor, ByteWriter* message,
-) noexcept nogil:
+cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWriter* message) noexcept nogil:
     cdef TensorScan scan
     cdef DecodeOutcome outcome = DECODE_INVALID
     if scan_tensor(body, &scan):
+        if scan.dtype == DT_RESOURCE:
+            # TensorFlow's own text for a handle that says nothing; what a client's handle says cannot matter.
+            say(
+                message, "Invalid resource type hash code: 0(name:  type: ). Perhaps a resource tensor was being"
+                " provided as a feed? That is not currently allowed. Please file an issue at"
+                " https://github.com/tensorflow/tensorflow/issues/new, ideally with a short code snippet that leads to"
+                " this error message.")
+            return INVALID_ARGUMENT
         outcome = decode_tensor(&scan, tensor)
     if outcome == DECODE_NO_MEMORY:
         say(message, "not enough memory for the tensor of input: ")
-        _say_name(message, &endpoint.alias)
+        say_bytes(message, name.data, name.size)
         return RESOURCE_EXHAUSTED
     if outcome == DECODE_INVALID:
         say(message, "tensor parsing error: ")
-        _say_name(message, &endpoint.alias)
+        say_bytes(message, name.data, name.size)
         return INVALID_ARGUMENT
     return OK
 
@@ -176,7 +195,7 @@ cdef int bind_inputs(
             body = reader_of(endpoint.default_value, endpoint.default_size)
         else:
             return _say_missing(request, signature, endpoint, message)
-        code = _decode_input(body, endpoint, &tensors[i], message)
+        code = decode_input(body, _slice(&endpoint.alias), &tensors[i], message)
         if code != OK:
             return code
         feeds[i] = endpoint.output
@@ -216,7 +235,7 @@ cdef int choose_outputs(
         for j in range(num_chosen[0]):
             if chosen[j] == endpoint:
                 say(message, "duplicate output tensor alias: ")
-                _say_name(message, &endpoint.alias)
+                say_name(message, &endpoint.alias)
                 return INVALID_ARGUMENT
         # Distinct and known, so never more than the signature has.
         chosen[num_chosen[0]] = endpoint
@@ -228,6 +247,6 @@ cdef int check_in_graph(const Endpoint* endpoint, ByteWriter* message) noexcept 
     if endpoint.in_graph:
         return OK
     say(message, "Tensor ")
-    _say_name(message, &endpoint.tensor_name)
+    say_name(message, &endpoint.tensor_name)
     say(message, ", specified in either feed_devices or fetch_devices was not found in the Graph")
     return INVALID_ARGUMENT

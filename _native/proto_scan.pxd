@@ -26,4 +26,6 @@ cdef struct ModelSpecView:
 
 # False: the bytes are no well-formed message. Repeated model_specs merge as protobuf merges them: last value wins.
 cdef bint scan_model_spec_view(const uint8_t* data, size_t size, uint32_t field, ModelSpecView* view) noexcept nogil
+# The same for the first of the messages in field 1, the tasks of a MultiInferenceRequest.
+cdef bint scan_task_spec_view(const uint8_t* data, size_t size, ModelSpecView* view) noexcept nogil
 cdef bint merge_model_spec(ProtoReader body, ModelSpecView* view) noexcept nogil

@@ -11,6 +11,9 @@ def scan_model_spec(message: Buffer, field: int = 1) -> tuple[str | None, int | 
     other fields is not looked at. Does not keep ``message``.
     """
 
+def scan_task_model_spec(message: Buffer) -> tuple[str | None, int | None, str | None, str]:
+    """The same of the first task (field 1, with the spec in its own field 1) of a serialized MultiInferenceRequest."""
+
 def signature_def_map(meta_graph: Buffer) -> bytes:
     """A serialized tensorflow.serving.SignatureDefMap with the signatures of a serialized MetaGraphDef, in its order.
 

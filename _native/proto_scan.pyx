@@ -103,6 +103,34 @@ cdef inline str _text(const uint8_t* data, size_t size):
     return "" if size == 0 else data[:size].decode("utf-8")
 
 
+cdef bint scan_task_spec_view(const uint8_t* data, size_t size, ModelSpecView* view) noexcept nogil:
+    cdef ProtoReader reader = reader_of(data, size)
+    cdef ProtoReader body
+    cdef uint32_t field, wire_type
+    cdef bint found = False
+    memset(view, 0, sizeof(ModelSpecView))
+    while bytes_left(&reader):
+        if not read_tag(&reader, &field, &wire_type):
+            return False
+        if field != 1 or wire_type != WIRE_BYTES or found:
+            if not skip_field(&reader, field, wire_type):
+                return False
+        elif not read_bytes(&reader, &body) or not scan_model_spec_view(body.pos, bytes_left(&body), 1, view):
+            return False
+        else:
+            found = True
+    return True
+
+
+cdef _told(const ModelSpecView* view):
+    return (
+        _text(view.name, view.name_size) if view.present else None,
+        view.version if view.version_choice == VERSION_NUMBER else None,
+        _text(view.version_label, view.version_label_size) if view.version_choice == VERSION_LABEL else None,
+        _text(view.signature_name, view.signature_name_size),
+    )
+
+
 def scan_model_spec(message, uint32_t field=1):
     cdef Py_buffer buffer
     cdef ModelSpecView view
@@ -113,12 +141,22 @@ def scan_model_spec(message, uint32_t field=1):
             good = scan_model_spec_view(<const uint8_t*>buffer.buf, <size_t>buffer.len, field, &view)
         if not good:
             raise ScanError("the request is not a well-formed protobuf message")
-        return (
-            _text(view.name, view.name_size) if view.present else None,
-            view.version if view.version_choice == VERSION_NUMBER else None,
-            _text(view.version_label, view.version_label_size) if view.version_choice == VERSION_LABEL else None,
-            _text(view.signature_name, view.signature_name_size),
-        )
+        return _told(&view)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+def scan_task_model_spec(message):
+    cdef Py_buffer buffer
+    cdef ModelSpecView view
+    cdef bint good
+    PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            good = scan_task_spec_view(<const uint8_t*>buffer.buf, <size_t>buffer.len, &view)
+        if not good:
+            raise ScanError("the request is not a well-formed protobuf message")
+        return _told(&view)
     finally:
         PyBuffer_Release(&buffer)
 

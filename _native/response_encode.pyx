@@ -1,9 +1,10 @@
-"""Encodes output tensors as TensorProtos in typed-field form, straight from TensorFlow's memory into the response.
+"""Encodes output tensors as TensorProtos, straight from TensorFlow's memory into the response.
 
 Last step of Predict in the worker (read → bind → run → encode); runs on execution threads without the GIL. Fixed-width
-values are one memcpy behind a tag and a length; every element is written out, as Tensor::AsProtoField does it.
+values are one memcpy behind a tag and a length; every element is written out, as Tensor::AsProtoField does it, or as
+tensor_content, as Tensor::AsProtoTensorContent.
 
-Source: tensorflow/core/framework/tensor.proto, tensor.cc (AsProtoField); tensorflow_serving/apis/predict.proto.
+Source: tensorflow/core/framework/tensor.proto, tensor.cc; tensorflow_serving/apis/predict.proto.
 """
 
 from libc.stddef cimport size_t
@@ -50,15 +51,6 @@ from tensorgate._native.tf_c_api cimport (
     TF_TString,
     tf,
 )
-
-
-cdef inline void _put_tag(ByteWriter* out, uint32_t field, uint32_t wire_type) noexcept nogil:
-    put_varint(out, (field << 3) | wire_type)
-
-
-cdef inline size_t _field_size(uint32_t field, size_t body_size) noexcept nogil:
-    """Bytes of a length-delimited field: tag, length, body."""
-    return varint_size(field << 3) + varint_size(body_size) + body_size
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -132,7 +124,7 @@ cdef size_t _strings_size(const TF_TString* strings, size_t num_elements) noexce
     cdef size_t size = 0
     cdef size_t i
     for i in range(num_elements):
-        size += _field_size(8, tf.StringGetSize(&strings[i]))
+        size += field_size(8, tf.StringGetSize(&strings[i]))
     return size
 
 
@@ -142,27 +134,55 @@ cdef size_t _shape_size(TF_Tensor* tensor) noexcept nogil:
     cdef int i
     for i in range(tf.NumDims(tensor)):
         dim = tf.Dim(tensor, i)
-        size += _field_size(2, 1 + varint_size(<uint64_t>dim) if dim else 0)
+        size += field_size(2, 1 + varint_size(<uint64_t>dim) if dim else 0)
     return size
 
 
 cdef void _put_shape(ByteWriter* out, TF_Tensor* tensor) noexcept nogil:
     cdef int64_t dim
     cdef int i
-    _put_tag(out, 2, WIRE_BYTES)
+    put_tag(out, 2, WIRE_BYTES)
     put_varint(out, _shape_size(tensor))
     for i in range(tf.NumDims(tensor)):
         dim = tf.Dim(tensor, i)
-        _put_tag(out, 2, WIRE_BYTES)
+        put_tag(out, 2, WIRE_BYTES)
         if dim:
             put_varint(out, 1 + varint_size(<uint64_t>dim))
-            _put_tag(out, 1, WIRE_VARINT)
+            put_tag(out, 1, WIRE_VARINT)
             put_varint(out, <uint64_t>dim)
         else:
             put_varint(out, 0)
 
 
-cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, TF_Tensor* tensor) noexcept nogil:
+cdef size_t _content_size(int dtype, const uint8_t* data, size_t byte_size) noexcept nogil:
+    """Bytes of tensor_content: the elements as they lie in memory; of strings all lengths, then all bytes."""
+    cdef const TF_TString* strings = <const TF_TString*>data
+    cdef size_t size = 0, string_size, i
+    if dtype != DT_STRING:
+        return byte_size
+    for i in range(byte_size // sizeof(TF_TString)):
+        string_size = tf.StringGetSize(&strings[i])
+        size += varint_size(string_size) + string_size
+    return size
+
+
+cdef void _put_content(ByteWriter* out, int dtype, const uint8_t* data, size_t byte_size) noexcept nogil:
+    cdef const TF_TString* strings = <const TF_TString*>data
+    cdef size_t i
+    if dtype != DT_STRING:
+        put_bytes(out, data, byte_size)
+        if dtype == DT_BOOL and not out.failed:
+            _normalise_bools(out.data + out.size - byte_size, byte_size)
+        return
+    for i in range(byte_size // sizeof(TF_TString)):
+        put_varint(out, tf.StringGetSize(&strings[i]))
+    for i in range(byte_size // sizeof(TF_TString)):
+        put_bytes(out, tf.StringGetDataPointer(&strings[i]), tf.StringGetSize(&strings[i]))
+
+
+cdef bint put_output(
+    ByteWriter* out, const uint8_t* alias, size_t alias_size, TF_Tensor* tensor, bint as_content,
+) noexcept nogil:
     cdef int dtype = tf.TensorType(tensor)
     cdef const uint8_t* data = <const uint8_t*>tf.TensorData(tensor)
     cdef const TF_TString* strings = <const TF_TString*>data
@@ -171,49 +191,57 @@ cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, T
     cdef uint32_t varint_field = _varint_field(dtype)
     cdef size_t num_elements = 0, values_size = 0, tensor_size, entry_size, i, size = 0
 
-    if dtype == DT_STRING:
+    if dtype != DT_STRING and not fixed_field and not varint_field:
+        return False
+    if as_content:
+        size = _content_size(dtype, data, byte_size)
+        values_size = field_size(4, size) if size else 0
+    elif dtype == DT_STRING:
         num_elements = byte_size // sizeof(TF_TString)
         values_size = _strings_size(strings, num_elements)
     elif fixed_field:
-        values_size = _field_size(fixed_field, byte_size) if byte_size else 0
-    elif varint_field:
+        values_size = field_size(fixed_field, byte_size) if byte_size else 0
+    else:
         num_elements = byte_size // tf.DataTypeSize(dtype)
         size = _varints_size(dtype, data, num_elements)
-        values_size = _field_size(varint_field, size) if num_elements else 0
-    else:
-        return False
+        values_size = field_size(varint_field, size) if num_elements else 0
 
-    tensor_size = 1 + varint_size(<uint64_t>dtype) + _field_size(2, _shape_size(tensor)) + values_size
-    entry_size = _field_size(1, alias_size) + _field_size(2, tensor_size)
+    tensor_size = 1 + varint_size(<uint64_t>dtype) + field_size(2, _shape_size(tensor)) + values_size
+    entry_size = field_size(1, alias_size) + field_size(2, tensor_size)
     # One allocation for the whole entry; the puts below then only copy.
-    if not writer_reserve(out, _field_size(1, entry_size) + 16):
+    if not writer_reserve(out, field_size(1, entry_size) + 16):
         return True
-    _put_tag(out, 1, WIRE_BYTES)
+    put_tag(out, 1, WIRE_BYTES)
     put_varint(out, entry_size)
-    _put_tag(out, 1, WIRE_BYTES)
+    put_tag(out, 1, WIRE_BYTES)
     put_varint(out, alias_size)
     put_bytes(out, alias, alias_size)
-    _put_tag(out, 2, WIRE_BYTES)
+    put_tag(out, 2, WIRE_BYTES)
     put_varint(out, tensor_size)
-    _put_tag(out, 1, WIRE_VARINT)
+    put_tag(out, 1, WIRE_VARINT)
     put_varint(out, <uint64_t>dtype)
     _put_shape(out, tensor)
-    if dtype == DT_STRING:
+    if as_content:
+        if size:
+            put_tag(out, 4, WIRE_BYTES)
+            put_varint(out, size)
+            _put_content(out, dtype, data, byte_size)
+    elif dtype == DT_STRING:
         for i in range(num_elements):
             size = tf.StringGetSize(&strings[i])
-            _put_tag(out, 8, WIRE_BYTES)
+            put_tag(out, 8, WIRE_BYTES)
             put_varint(out, size)
             put_bytes(out, tf.StringGetDataPointer(&strings[i]), size)
     elif fixed_field:
         if byte_size:
-            _put_tag(out, fixed_field, WIRE_BYTES)
+            put_tag(out, fixed_field, WIRE_BYTES)
             put_varint(out, byte_size)
             put_bytes(out, data, byte_size)
             if dtype == DT_BOOL:
                 # Ops that reinterpret bytes (DecodeRaw) make bools of any byte; one above 127 is no whole varint.
                 _normalise_bools(out.data + out.size - byte_size, byte_size)
     elif num_elements:
-        _put_tag(out, varint_field, WIRE_BYTES)
+        put_tag(out, varint_field, WIRE_BYTES)
         put_varint(out, size)
         for i in range(num_elements):
             put_varint(out, _load_varint(dtype, data, i))
@@ -221,27 +249,27 @@ cdef bint put_output(ByteWriter* out, const uint8_t* alias, size_t alias_size, T
 
 
 cdef void put_model_spec(
-    ByteWriter* out, const uint8_t* name, size_t name_size, int64_t version, const uint8_t* signature_name,
-    size_t signature_name_size,
+    ByteWriter* out, uint32_t field, const uint8_t* name, size_t name_size, int64_t version,
+    const uint8_t* signature_name, size_t signature_name_size,
 ) noexcept nogil:
     cdef size_t version_size = 1 + varint_size(<uint64_t>version) if version else 0
-    cdef size_t size = _field_size(2, version_size)
+    cdef size_t size = field_size(2, version_size)
     if name_size:
-        size += _field_size(1, name_size)
+        size += field_size(1, name_size)
     if signature_name_size:
-        size += _field_size(3, signature_name_size)
-    _put_tag(out, 2, WIRE_BYTES)
+        size += field_size(3, signature_name_size)
+    put_tag(out, field, WIRE_BYTES)
     put_varint(out, size)
     if name_size:
-        _put_tag(out, 1, WIRE_BYTES)
+        put_tag(out, 1, WIRE_BYTES)
         put_varint(out, name_size)
         put_bytes(out, name, name_size)
-    _put_tag(out, 2, WIRE_BYTES)
+    put_tag(out, 2, WIRE_BYTES)
     put_varint(out, version_size)
     if version:
         put_byte(out, (1 << 3) | WIRE_VARINT)
         put_varint(out, <uint64_t>version)
     if signature_name_size:
-        _put_tag(out, 3, WIRE_BYTES)
+        put_tag(out, 3, WIRE_BYTES)
         put_varint(out, signature_name_size)
         put_bytes(out, signature_name, signature_name_size)

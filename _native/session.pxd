@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from tensorgate._native.tf_c_api cimport TF_Graph, TF_Output, TF_Session, TF_Status, TF_Tensor
+from tensorgate._native.tf_c_api cimport TF_Graph, TF_Operation, TF_Output, TF_Session, TF_Status, TF_Tensor
 
 
 cdef struct Name:
@@ -20,17 +20,23 @@ cdef struct Endpoint:
     size_t default_size
 
 
+cdef struct RunHistory:
+    # Typical time of one run in µs, 0 before the first, and the largest request that ran so: they decide where the
+    # next one runs. Written by any execution thread without a lock, since a lost update only delays the decision.
+    int64_t typical_run_us
+    size_t largest_request
+
+
 cdef struct Signature:
     Name name
+    Name method_name      # what the model says it is for; anything
+    Name description      # the SignatureDef as text, for error messages
     Endpoint* inputs      # sorted by alias
     int num_inputs
     int num_defaults
     Endpoint* outputs     # sorted by alias
     int num_outputs
-    # Typical time of one run in µs, 0 before the first, and the largest request that ran so: they decide where the
-    # next one runs. Written by any execution thread without a lock, since a lost update only delays the decision.
-    int64_t typical_run_us
-    size_t largest_request
+    RunHistory history
 
 
 cdef struct SessionState:
@@ -38,6 +44,8 @@ cdef struct SessionState:
     TF_Graph* graph
     int64_t version
     bint may_run_long     # the graph has loops or waits: see proto_scan.may_run_long
+    bint checks_method_names  # a signature serves only the API that its method_name is of
+    bint outputs_as_content   # PredictResponses carry tensor_content rather than typed values
     Signature* signatures
     int num_signatures
 
@@ -57,16 +65,28 @@ cdef class Session:
     cdef int _load(self, bytes path, list tags, bytes session_config) except -1
 
 
+# What a signature's method_name can be.
+cdef const char* PREDICT_METHOD
+cdef const char* CLASSIFY_METHOD
+cdef const char* REGRESS_METHOD
+
+cdef bint has_method(const Signature* signature, const char* method_name) noexcept nogil
 # The signature of that name, or NULL.
 cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t size) noexcept nogil
-# Runs signature once: inputs in its own order, outputs as chosen (owned by the caller on success). deadline_us is of
-# the monotonic clock, -1 for none; request_size is in bytes. run_us gets the time in TF_SessionRun.
-cdef void run_signature(
-    SessionState* state, Signature* signature, size_t request_size, TF_Tensor** inputs, const TF_Output* feeds,
-    const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us,
-    TF_Status* status) noexcept nogil
+# The tensor of a name such as "x:0" or "x", which is its output 0. False: the graph has none of that name.
+cdef bint find_tensor(TF_Graph* graph, const uint8_t* name, size_t size, TF_Output* output) noexcept nogil
+# The operation of that name, or NULL.
+cdef TF_Operation* find_operation(TF_Graph* graph, const uint8_t* name, size_t size) noexcept nogil
+# One run. The outputs are the caller's; a run that fails half-way leaves those it had made. history is that of runs
+# like this one, and learns from it; NULL: it always runs on TensorFlow's own threads. deadline_us is of the monotonic
+# clock, -1 for none; request_size is in bytes. run_us gets the time in TF_SessionRun.
+cdef void run_session(
+    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
+    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
+    int num_targets, int64_t deadline_us, uint64_t* run_us, TF_Status* status) noexcept nogil
 # How long a request of that size is expected to run in the calling thread, in µs; 0: it does not run there.
-cdef int64_t expected_in_caller_us(SessionState* state, Signature* signature, size_t request_size) noexcept nogil
+cdef int64_t expected_in_caller_us(
+    SessionState* state, const RunHistory* history, size_t request_size) noexcept nogil
 cdef int64_t monotonic_us() noexcept nogil
 # When that much time will have passed, on the monotonic clock; -1, which means never, for a negative time.
 cdef int64_t deadline_after(int64_t now_us, int64_t remaining_us) noexcept nogil

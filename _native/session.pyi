@@ -21,11 +21,17 @@ class Session:
     path: str
     def __init__(self, path: str, version: int, tags: Sequence[str], session_config: bytes = b"") -> None: ...
     def bind_signatures(
-        self, signatures: Iterable[tuple[str, list[tuple[str, str, bytes | None]], list[tuple[str, str]]]]
+        self,
+        signatures: Iterable[tuple[str, str, str, list[tuple[str, str, bytes | None]], list[tuple[str, str]]]],
+        checks_method_names: bool = False,
+        outputs_as_content: bool = False,
     ) -> None:
-        """Once, before the first run: (name, inputs [(alias, tensor name, default or None)], outputs [(alias, name)]).
+        """Once, before the first run: (name, method name, description, inputs [(alias, tensor name, default or None)],
+        outputs [(alias, tensor name)]).
 
-        A default is a serialized TensorProto. Names that the graph lacks are accepted here and fail the runs.
+        A description is the SignatureDef as text, for error messages; a default is a serialized TensorProto. Names that
+        the graph lacks are accepted here and fail the runs. With ``checks_method_names`` a signature serves only the
+        API that its method name is of; with ``outputs_as_content`` PredictResponses carry tensor_content.
         """
 
     def close(self) -> None:

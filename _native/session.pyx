@@ -17,7 +17,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 import os
 
@@ -36,6 +36,10 @@ from tensorgate._native.tf_c_api cimport (
 )
 
 
+PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+
 cdef int64_t _num_processors = os.cpu_count() or 1
 
 
@@ -50,6 +54,7 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef enum:
+    MAX_OUTPUT_INDEX = 100000000  # of a tensor's name: far beyond any operation's, and ten times it is an int
     CALLER_LIMIT_US = 1000
     # How much larger than any before a request may be, in times, to be expected to run as shortly.
     MAX_GROWTH = 4
@@ -98,17 +103,10 @@ cdef int _set_name(Name* name, bytes text) except -1:
 
 
 cdef int _set_endpoint(Endpoint* endpoint, TF_Graph* graph, bytes alias, bytes tensor_name, bytes default) except -1:
-    cdef TF_Operation* operation
     _set_name(&endpoint.alias, alias)
     _set_name(&endpoint.tensor_name, tensor_name)
-    operation_name, colon, index = tensor_name.rpartition(b":")
-    if not colon or not index.isdigit():
-        operation_name, index = tensor_name, b"0"
-    operation = tf.GraphOperationByName(graph, PyBytes_AS_STRING(operation_name))
-    if operation is not NULL and 0 <= int(index) < tf.OperationNumOutputs(operation):
-        endpoint.output.oper = operation
-        endpoint.output.index = int(index)
-        endpoint.in_graph = True
+    endpoint.in_graph = find_tensor(
+        graph, endpoint.tensor_name.data, endpoint.tensor_name.size, &endpoint.output)
     if default is not None:
         endpoint.default_size = <size_t>PyBytes_GET_SIZE(default)
         endpoint.default_value = <uint8_t*>malloc(endpoint.default_size + 1)
@@ -170,7 +168,7 @@ cdef class Session:
             free(c_tags)
         return 0
 
-    def bind_signatures(self, signatures):
+    def bind_signatures(self, signatures, checks_method_names=False, outputs_as_content=False):
         cdef Signature* signature
         if self.state.session is NULL or self.state.signatures is not NULL:
             raise RuntimeError("signatures are bound once, on an open session")
@@ -178,13 +176,17 @@ cdef class Session:
         self.state.signatures = <Signature*>calloc(len(ordered) + 1, sizeof(Signature))
         if self.state.signatures is NULL:
             raise MemoryError
-        for name, unsorted_inputs, unsorted_outputs in ordered:
+        self.state.checks_method_names = checks_method_names
+        self.state.outputs_as_content = outputs_as_content
+        for name, method_name, description, unsorted_inputs, unsorted_outputs in ordered:
             inputs = sorted(unsorted_inputs, key=_alias_bytes)
             outputs = sorted(unsorted_outputs, key=_alias_bytes)
             signature = &self.state.signatures[self.state.num_signatures]
             # Counted first, so that __dealloc__ frees a half-made one.
             self.state.num_signatures += 1
             _set_name(&signature.name, name.encode())
+            _set_name(&signature.method_name, method_name.encode())
+            _set_name(&signature.description, description.encode())
             signature.inputs = <Endpoint*>calloc(len(inputs) + 1, sizeof(Endpoint))
             signature.outputs = <Endpoint*>calloc(len(outputs) + 1, sizeof(Endpoint))
             if signature.inputs is NULL or signature.outputs is NULL:
@@ -240,6 +242,8 @@ cdef class Session:
             self.close()
         for i in range(self.state.num_signatures):
             free(self.state.signatures[i].name.data)
+            free(self.state.signatures[i].method_name.data)
+            free(self.state.signatures[i].description.data)
             _free_endpoints(self.state.signatures[i].inputs, self.state.signatures[i].num_inputs)
             _free_endpoints(self.state.signatures[i].outputs, self.state.signatures[i].num_outputs)
         free(self.state.signatures)
@@ -247,6 +251,48 @@ cdef class Session:
 
 def _alias_bytes(endpoint):
     return endpoint[0].encode()
+
+
+cdef bint has_method(const Signature* signature, const char* method_name) noexcept nogil:
+    return strlen(method_name) == signature.method_name.size and memcmp(
+        method_name, signature.method_name.data, signature.method_name.size) == 0
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+cdef TF_Operation* find_operation(TF_Graph* graph, const uint8_t* name, size_t size) noexcept nogil:
+    cdef char room[256]
+    cdef char* terminated = room
+    cdef TF_Operation* operation
+    if size == 0 or memchr(name, 0, size) is not NULL:
+        return NULL
+    if size >= sizeof(room):
+        terminated = <char*>malloc(size + 1)
+        if terminated is NULL:
+            return NULL
+    memcpy(terminated, name, size)
+    terminated[size] = 0
+    operation = tf.GraphOperationByName(graph, terminated)
+    if terminated != room:
+        free(terminated)
+    return operation
+
+
+cdef bint find_tensor(TF_Graph* graph, const uint8_t* name, size_t size, TF_Output* output) noexcept nogil:
+    cdef size_t num_digits = 0, i
+    cdef size_t operation_size = size
+    cdef int index = 0
+    while num_digits < size and c"0" <= name[size - 1 - num_digits] <= c"9":
+        num_digits += 1
+    if 0 < num_digits < size and name[size - 1 - num_digits] == c":":
+        operation_size = size - 1 - num_digits
+        for i in range(operation_size + 1, size):
+            if index > MAX_OUTPUT_INDEX:
+                return False
+            index = 10 * index + (name[i] - c"0")
+    output.oper = find_operation(graph, name, operation_size)
+    output.index = index
+    return output.oper is not NULL and index < tf.OperationNumOutputs(output.oper)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -269,12 +315,14 @@ cdef size_t _varint(uint8_t* out, uint64_t value) noexcept nogil:
     return size + 1
 
 
-cdef int64_t expected_in_caller_us(SessionState* state, Signature* signature, size_t request_size) noexcept nogil:
-    if state.may_run_long or signature.typical_run_us >= CALLER_LIMIT_US:
+cdef int64_t expected_in_caller_us(
+    SessionState* state, const RunHistory* history, size_t request_size,
+) noexcept nogil:
+    if state.may_run_long or history.typical_run_us >= CALLER_LIMIT_US:
         return 0
-    if request_size // MAX_GROWTH > signature.largest_request:
+    if request_size // MAX_GROWTH > history.largest_request:
         return 0
-    return signature.typical_run_us
+    return history.typical_run_us
 
 
 cdef inline int64_t _thread_cpu_us() noexcept nogil:
@@ -283,24 +331,24 @@ cdef inline int64_t _thread_cpu_us() noexcept nogil:
     return <int64_t>used.tv_sec * 1000000 + used.tv_nsec // 1000
 
 
-cdef inline void _learn(Signature* signature, size_t request_size, int64_t took_us) noexcept nogil:
+cdef inline void _learn(RunHistory* history, size_t request_size, int64_t took_us) noexcept nogil:
     """Falls fast, since first runs include the optimisation of the graph; a run over the limit counts at once."""
-    cdef int64_t typical = signature.typical_run_us
+    cdef int64_t typical = history.typical_run_us
     if took_us >= CALLER_LIMIT_US or typical == 0:
         typical = took_us
     elif took_us < typical:
         typical = (typical + took_us) // 2
     else:
         typical = (7 * typical + took_us) // 8
-    signature.typical_run_us = typical if typical > 0 else 1
-    if took_us < CALLER_LIMIT_US and request_size > signature.largest_request:
-        signature.largest_request = request_size
+    history.typical_run_us = typical if typical > 0 else 1
+    if took_us < CALLER_LIMIT_US and request_size > history.largest_request:
+        history.largest_request = request_size
 
 
-cdef void run_signature(
-    SessionState* state, Signature* signature, size_t request_size, TF_Tensor** inputs, const TF_Output* feeds,
-    const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, int64_t deadline_us, uint64_t* run_us,
-    TF_Status* status,
+cdef void run_session(
+    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
+    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
+    int num_targets, int64_t deadline_us, uint64_t* run_us, TF_Status* status,
 ) noexcept nogil:
     cdef uint8_t encoded[24]
     cdef TF_Buffer run_options
@@ -311,7 +359,7 @@ cdef void run_signature(
     cdef bint in_caller = False
     memset(&run_options, 0, sizeof(TF_Buffer))
     run_options.data = encoded
-    if expected_in_caller_us(state, signature, request_size):
+    if history is not NULL and expected_in_caller_us(state, history, request_size):
         in_caller = True
         began_cpu_us = _thread_cpu_us()
         encoded[0] = 3 << 3  # RunOptions.inter_op_thread_pool = -1: the calling thread
@@ -323,14 +371,16 @@ cdef void run_signature(
         run_options.length = 1 + _varint(encoded + 1, <uint64_t>(left_ms if left_ms > 0 else 1))
         chosen = &run_options
     tf.SessionRun(
-        state.session, chosen, feeds, inputs, signature.num_inputs, fetches, outputs, num_outputs, NULL, 0, NULL,
-        status)
+        state.session, chosen, feeds, inputs, num_inputs, fetches, outputs, num_outputs,
+        <const TF_Operation**>targets, num_targets, NULL, status)
     took_us = monotonic_us() - began_us
     run_us[0] = <uint64_t>took_us
+    if history is NULL:
+        return
     if in_caller:
         # On a busy machine most of the time may have been somebody else's. TensorFlow's own threads help with a large
         # operation, so this thread's part of the work is at least one of as many as there are processors.
         work_us = (_thread_cpu_us() - began_cpu_us + 1) * _num_processors
         if work_us < took_us:
             took_us = work_us
-    _learn(signature, request_size, took_us)
+    _learn(history, request_size, took_us)

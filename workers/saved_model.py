@@ -8,6 +8,8 @@ Source: upstream's saved_model_bundle_factory and TensorFlow's cc/saved_model/lo
 import os
 from collections.abc import Sequence
 
+from google.protobuf import text_format
+
 from tensorgate._native.session import Session, SessionError
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -16,11 +18,19 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import Sig
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 
-def open_saved_model(path: str, version: int, tags: Sequence[str], session_config: bytes) -> Session:
+def open_saved_model(
+    path: str,
+    version: int,
+    tags: Sequence[str],
+    session_config: bytes,
+    checks_method_names: bool = False,
+    outputs_as_content: bool = False,
+) -> Session:
     """Loads the SavedModel in folder ``path``; the caller closes the session.
 
-    ``session_config`` is a serialized tensorflow.ConfigProto, or empty. Raises ServingError with TensorFlow's own code
-    and text, or upstream's where the folder is no SavedModel; the text names the file or the folder.
+    ``session_config`` is a serialized tensorflow.ConfigProto, or empty; the last two are those of
+    Session.bind_signatures. Raises ServingError with TensorFlow's own code and text, or upstream's where the folder is
+    no SavedModel; the text names the file or the folder.
     """
     graph_path = _check_folder(path)
     try:
@@ -31,7 +41,14 @@ def open_saved_model(path: str, version: int, tags: Sequence[str], session_confi
         raise ServingError(Code.of(error.code), error.message + where) from error
     try:
         signatures = SignatureDefMap.FromString(session.signature_def_map).signature_def
-        session.bind_signatures((name, _inputs(each), _outputs(each)) for name, each in signatures.items())
+        session.bind_signatures(
+            (
+                (name, each.method_name, _description(each), _inputs(each), _outputs(each))
+                for name, each in signatures.items()
+            ),
+            checks_method_names,
+            outputs_as_content,
+        )
     except BaseException:
         session.close()
         raise
@@ -52,6 +69,11 @@ def _check_folder(path: str) -> str:
         "Specified file path does not appear to contain a SavedModel bundle (should have a file called"
         f" `saved_model.pb`)\nSpecified file path: {path}",
     )
+
+
+def _description(signature: SignatureDef) -> str:
+    """What error messages show of a signature: upstream's text, but for the mark that protobuf puts before it."""
+    return text_format.MessageToString(signature)
 
 
 def _inputs(signature: SignatureDef) -> list[tuple[str, str, bytes | None]]:

@@ -49,8 +49,8 @@ class GrpcioEdge:
         """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
         server = grpc.aio.server(options=self._channel_arguments())
         methods = {
-            path: grpc.unary_unary_rpc_method_handler(self._prediction_handler(method))
-            for path, (method, _) in DATA_PLANE_METHODS.items()
+            path: grpc.unary_unary_rpc_method_handler(self._prediction_handler(method, spec_in_tasks))
+            for path, (method, spec_in_tasks) in DATA_PLANE_METHODS.items()
         }
         for path, handler in self._handlers.items():
             methods[path] = grpc.stream_stream_rpc_method_handler(self._streaming_handler(path, handler))
@@ -89,7 +89,7 @@ class GrpcioEdge:
         merged.update(self._options.channel_arguments)
         return list(merged.items())
 
-    def _prediction_handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    def _prediction_handler(self, method: Method, spec_in_tasks: bool) -> Callable[[bytes, Any], Awaitable[bytes]]:
         run = self._prediction_service.run
         clock = self._clock
 
@@ -97,7 +97,7 @@ class GrpcioEdge:
             remaining_s = context.time_remaining()
             deadline_s = None if remaining_s is None else clock.monotonic_s() + remaining_s
             try:
-                return await run(method, request, _read_metadata(context), deadline_s)
+                return await run(method, spec_in_tasks, request, _read_metadata(context), deadline_s)
             except ServingError as error:
                 await _abort(context, error)
 

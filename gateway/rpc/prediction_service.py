@@ -1,4 +1,4 @@
-"""tensorflow.serving.PredictionService over raw message bytes.
+"""tensorflow.serving.PredictionService, and SessionService, over raw message bytes.
 
 First stage of a request's line: edge → model_spec → route → dispatcher. Called by the grpcio edge on the edge loop.
 Only the model_spec is read; the rest of a request passes through as the bytes that the client sent.
@@ -8,7 +8,7 @@ Source: tensorflow_serving/model_servers/prediction_service_impl.cc.
 
 import asyncio
 
-from tensorgate._native.proto_scan import ScanError, scan_model_spec
+from tensorgate._native.proto_scan import ScanError, scan_model_spec, scan_task_model_spec
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Method, RequestMetadata
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
@@ -22,12 +22,20 @@ class PredictionService:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
-    async def run(self, method: Method, request: bytes, metadata: RequestMetadata, deadline_s: float | None) -> bytes:
-        """Runs one request whose field 1 is its model_spec; ``deadline_s`` is in seconds of time.monotonic().
+    async def run(
+        self,
+        method: Method,
+        spec_in_tasks: bool,
+        request: bytes,
+        metadata: RequestMetadata,
+        deadline_s: float | None,
+    ) -> bytes:
+        """Runs one request; ``deadline_s`` is in seconds of time.monotonic().
 
-        When the calling task is cancelled the request is cancelled with it.
+        Its model_spec is in its field 1, or with ``spec_in_tasks`` in the first of the tasks there. When the calling
+        task is cancelled the request is cancelled with it.
         """
-        pin = self._dispatcher.resolve(read_model_spec(request))
+        pin = self._dispatcher.resolve(read_task_model_spec(request) if spec_in_tasks else read_model_spec(request))
         call = self._dispatcher.submit(pin, method, request, metadata, deadline_s)
         try:
             payload = (await call).payload
@@ -55,3 +63,15 @@ def read_model_spec(request: bytes) -> ModelSpec:
     if name is None:
         raise ServingError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
     return ModelSpec(name, version, version_label, signature_name)
+
+
+def read_task_model_spec(request: bytes) -> ModelSpec:
+    """The model_spec of the first task of a serialized MultiInferenceRequest; one without a name where there is none.
+
+    Raises ServingError as read_model_spec does for bytes that are no message.
+    """
+    try:
+        name, version, version_label, signature_name = scan_task_model_spec(request)
+    except ScanError as error:
+        raise ServingError(Code.INTERNAL, "") from error
+    return ModelSpec(name or "", version, version_label, signature_name)

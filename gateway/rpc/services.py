@@ -15,6 +15,10 @@ from tensorgate.gateway.rpc.prediction_service import PredictionService
 # Path to what the worker is asked to do, and whether the model_spec stands inside the request's tasks.
 DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
     "/tensorflow.serving.PredictionService/Predict": (Method.PREDICT, False),
+    "/tensorflow.serving.PredictionService/Classify": (Method.CLASSIFY, False),
+    "/tensorflow.serving.PredictionService/Regress": (Method.REGRESS, False),
+    "/tensorflow.serving.PredictionService/MultiInference": (Method.MULTI_INFERENCE, True),
+    "/tensorflow.serving.SessionService/SessionRun": (Method.SESSION_RUN, False),
 }
 
 

@@ -4,8 +4,9 @@
 
 Made: half_plus_two (versions 1 and 2, y = x/2 + version), echo (one signature a dtype), pair (two inputs, two outputs,
 one of the inputs with a default in signature "with_default"), slow (runs as long as it is told), counter (state),
-softmax (784 inputs, 10 scores), product (no loop, and yet it runs as long as its input says), corrupt (its graph cut
-short), empty (a version folder without a model).
+softmax (784 inputs, 10 scores), product (no loop, and yet it runs as long as its input says), examples (signatures for
+Classify and Regress on tf.Examples, good ones and bad ones), corrupt (its graph cut short), empty (a version folder
+without a model).
 """
 
 import os
@@ -19,6 +20,8 @@ import tensorflow as tf
 
 v1 = tf.compat.v1
 PREDICT = "tensorflow/serving/predict"
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
 # fmt: off
 ECHO_DTYPES = (
     "float32", "float64", "half", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -27,12 +30,12 @@ ECHO_DTYPES = (
 # fmt: on
 
 
-def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
+def signature(inputs: dict[str, Any], outputs: dict[str, Any], method: str = PREDICT) -> Any:
     info = v1.saved_model.utils.build_tensor_info
     return v1.saved_model.signature_def_utils.build_signature_def(
         {alias: info(tensor) for alias, tensor in inputs.items()},
         {alias: info(tensor) for alias, tensor in outputs.items()},
-        PREDICT,
+        method,
     )
 
 
@@ -111,10 +114,63 @@ def softmax() -> dict[str, Any]:
     return {"predict_images": signature({"images": images}, {"scores": tf.nn.softmax(images @ weights, name="scores")})}
 
 
+def examples() -> dict[str, Any]:
+    """Parses Examples with features x (a float, 0 if missing) and s (a string, "none"); the value is 2 x + 1."""
+    serialized = v1.placeholder(tf.string, [None], name="examples")
+    again = v1.placeholder(tf.string, [None], name="again")
+    features = {
+        "x": tf.io.FixedLenFeature([1], tf.float32, [0.0]),
+        "s": tf.io.FixedLenFeature([1], tf.string, ["none"]),
+    }
+    parsed = tf.io.parse_example(serialized, features)
+    value = tf.add(2 * parsed["x"], 1.0, name="value")
+    label = parsed["s"]
+    scores = tf.concat([value, -value], axis=1, name="scores")
+    classes = tf.concat([label, tf.fill(tf.shape(label), "other")], axis=1, name="classes")
+
+    def classify(method: str = CLASSIFY, inputs: Any = serialized, **outputs: Any) -> Any:
+        return signature({"inputs": inputs}, outputs, method)
+
+    def regress(outputs: Any, method: str = REGRESS) -> Any:
+        return signature({"inputs": serialized}, {"outputs": outputs}, method)
+
+    no_such_tensor = regress(value)
+    no_such_tensor.outputs["outputs"].name = "no_such_tensor:0"
+    return {
+        "serving_default": classify(classes=classes, scores=scores),
+        "scores_only": classify(scores=scores),
+        "classes_only": classify(classes=classes),
+        "predict_method": classify(PREDICT, scores=scores),
+        "int_classes": classify(classes=tf.cast(scores, tf.int64)),
+        "double_scores": classify(scores=tf.cast(scores, tf.float64)),
+        "flat_classes": classify(classes=label[:, 0]),
+        "deep_scores": classify(scores=scores[:, :, tf.newaxis]),
+        "one_row_of_scores": classify(scores=scores[:1]),
+        "more_classes_than_scores": classify(classes=classes, scores=value),
+        "odd_outputs": classify(probabilities=scores),
+        "no_outputs": classify(),
+        "three_outputs": classify(classes=classes, scores=scores, value=value),
+        "no_inputs": signature({}, {"scores": scores}, CLASSIFY),
+        "odd_input": signature({"examples": serialized}, {"scores": scores}, CLASSIFY),
+        "no_classes": classify(classes=classes[:, :0], scores=scores[:, :0]),
+        "sizes": classify(inputs=again, scores=tf.cast(tf.strings.length(again)[:, tf.newaxis], tf.float32)),
+        "regress": regress(value),
+        "regress_flat": regress(value[:, 0]),
+        "regress_double": regress(tf.cast(value, tf.float64)),
+        "regress_wide": regress(scores),
+        "regress_scalar": regress(tf.reduce_sum(value)),
+        "regress_one_row": regress(value[:1]),
+        "regress_odd_input": signature({"examples": serialized}, {"outputs": value}, REGRESS),
+        "regress_odd_output": signature({"inputs": serialized}, {"value": value}, REGRESS),
+        "regress_no_such_tensor": no_such_tensor,
+        "serialized": signature({"inputs": serialized}, {"outputs": tf.identity(serialized, name="same")}),
+    }
+
+
 def main(out: pathlib.Path) -> None:
     for version in (1, 2):
         save(out / "half_plus_two" / str(version), half_plus(version))
-    for build in (echo, pair, slow, product, counter, softmax):
+    for build in (echo, pair, slow, product, counter, softmax, examples):
         save(out / build.__name__ / "1", build)
     save(out / "corrupt" / "1", half_plus(1))
     graph = out / "corrupt" / "1" / "saved_model.pb"

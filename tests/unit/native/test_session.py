@@ -91,5 +91,5 @@ def test_room_is_made_for_the_endpoints_there_are_and_not_for_those_a_list_says_
     session = Session(path, 1, ["serve"])
     inputs = TwoFaced([(f"alias {i}", "rounds:0", b"default" * 10) for i in range(200)])
     outputs = TwoFaced([(f"alias {i}", "y:0") for i in range(200)])
-    session.bind_signatures([("many", inputs, outputs)])  # type: ignore[list-item]
+    session.bind_signatures([("many", "", "", inputs, outputs)])  # type: ignore[list-item]
     session.close()
