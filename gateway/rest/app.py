@@ -121,9 +121,9 @@ class RestApp:
             return self._handlers.metadata(route)
         return self._handlers.status(route)
 
-    async def _infer(self, head: RequestHead, route: InferenceRoute, body: bytes) -> Answer:
+    async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
         try:
-            answer = await self._handlers.infer(route, head, body)
+            answer = await self._handlers.infer(route, head, body_parts)
         except BodyTooLargeError as error:
             answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:

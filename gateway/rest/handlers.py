@@ -37,6 +37,8 @@ from tensorgate.protos.status_codes import Code, ServingError
 
 # From this size on, reading or writing JSON takes long enough (about a millisecond) to be worth another thread.
 OFFLOAD_BYTES = 64 * 1024
+# A part of a body is what one read of its connection gave, at most 256 KiB.
+MAX_PARTS_JOINED_HERE = 8
 
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _MESSAGES = MappingProxyType(
@@ -91,8 +93,19 @@ class Handlers:
         self._run_timeout_s = run_timeout_s
         self._max_inflated_bytes = max_inflated_bytes
 
-    async def infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
-        """Answers POST …:predict, :classify and :regress. Raises ServingError, BodyTooLargeError."""
+    async def infer(self, route: InferenceRoute, head: RequestHead, body_parts: list[bytes]) -> Answer:
+        """Answers POST …:predict, :classify and :regress, and takes the parts over.
+
+        Raises ServingError, BodyTooLargeError.
+        """
+        if len(body_parts) == 1:
+            body = body_parts[0]
+        elif len(body_parts) <= MAX_PARTS_JOINED_HERE:
+            body = b"".join(body_parts)
+        else:
+            # Joining lets go of the GIL once it is about more than a megabyte.
+            body = await self._run_in_pool(b"".join, body_parts)
+        body_parts.clear()
         if head.is_gzip:
             # Always in the pool: a small body can inflate to a thousand times its size.
             body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)

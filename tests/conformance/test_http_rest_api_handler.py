@@ -95,7 +95,7 @@ def ask(app: RestApp, verb: str, path: str, body: str = "") -> Answer:
         return begun
 
     async def answer() -> Answer:
-        return await begun(body.encode())
+        return await begun([body.encode()])
 
     return asyncio.run(answer())
 

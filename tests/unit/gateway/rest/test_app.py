@@ -98,7 +98,7 @@ async def exchange(
     for name, value in headers:
         head.add_header(name, value)
     begun = app.begin(head)
-    answer = begun if isinstance(begun, Answer) else await begun(body)
+    answer = begun if isinstance(begun, Answer) else await begun([body])
     names = {name.decode(): value.decode() for name, value in answer.headers}
     if answer.content_type is not None:
         names["content-type"] = answer.content_type.decode()
@@ -154,6 +154,18 @@ def test_large_bodies_are_read_and_written_by_the_pool(app: RestApp, executor: T
     response = ask(app, "POST", PREDICT_PATH, b'{"instances": [' + b"1," * (num_values - 1) + b"1]}")
     assert response.status == 200
     assert response.body.count(b"2.5") == num_values
+
+
+@pytest.mark.parametrize("part_bytes", [1, 5, 1000])
+def test_a_body_in_parts_is_one_body(app: RestApp, part_bytes: int) -> None:
+    parts = [INSTANCES[begin : begin + part_bytes] for begin in range(0, len(INSTANCES), part_bytes)]
+    begun = app.begin(RequestHead("POST", PREDICT_PATH.encode()))
+    assert not isinstance(begun, Answer)
+
+    async def answer() -> Answer:
+        return await begun(parts)
+
+    assert asyncio.run(answer()).body == PREDICTIONS
 
 
 def test_gzip_bodies_are_inflated(app: RestApp) -> None:
