@@ -85,12 +85,12 @@ def test_messages_are_answered_by_messages(server: ModelServer) -> None:
     # Not even the model's name: the URL has it.
     predict = PredictRequest(inputs={"x": floats(2.0, 4.0)})
     status, content_type, answer = post(
-        server, "half_plus_two/versions/1:predict", predict.SerializeToString(), PROTOBUF
+        server, "half_plus_two/versions/2:predict", predict.SerializeToString(), PROTOBUF
     )
     assert (status, content_type) == (200, "application/x-protobuf")
     predicted = PredictResponse.FromString(answer)
-    assert list(predicted.outputs["y"].float_val) == [2.0, 3.0]
-    assert (predicted.model_spec.name, predicted.model_spec.version.value) == ("half_plus_two", 1)
+    assert list(predicted.outputs["y"].float_val) == [3.0, 4.0]
+    assert (predicted.model_spec.name, predicted.model_spec.version.value) == ("half_plus_two", 2)
 
     classify = ClassificationRequest()
     classify.input.example_list.examples.append(example(1.5))
