@@ -7,6 +7,7 @@ Source: TensorFlow Serving's model_servers/http_rest_api_handler.cc.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -18,7 +19,7 @@ from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, R
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
-from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
+from tensorgate.gateway.rest.http_messages import Answer, BodyTooLargeError, RequestHead, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
@@ -37,6 +38,7 @@ from tensorgate.protos.status_codes import Code, ServingError
 
 # From this size on, reading or writing JSON takes long enough (about a millisecond) to be worth another thread.
 OFFLOAD_BYTES = 64 * 1024
+INFLATE_HERE_BYTES = 256 * 1024
 # A part of a body is what one read of its connection gave, at most 256 KiB.
 MAX_PARTS_JOINED_HERE = 8
 
@@ -107,13 +109,20 @@ class Handlers:
             body = await self._run_in_pool(b"".join, body_parts)
         body_parts.clear()
         if head.is_gzip:
-            # Always in the pool: a small body can inflate to a thousand times its size.
-            body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+            body = await self._inflate(body)
         answer = await self._infer(route, head, body)
         if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
             deflated = await self._run(len(answer.body), deflate, answer.body)
             return Answer(answer.status, deflated, answer.content_type, _GZIP_HEADERS)
         return answer
+
+    async def _inflate(self, body: bytes) -> bytes:
+        if len(body) <= OFFLOAD_BYTES:
+            # A small body can inflate to a thousand times its size: what turns out to be large is begun again in the
+            # pool, where large bodies may keep it waiting.
+            with contextlib.suppress(BodyTooLargeError):
+                return inflate(body, min(INFLATE_HERE_BYTES, self._max_inflated_bytes))
+        return await self._run_in_pool(inflate, body, self._max_inflated_bytes)
 
     async def _infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
         if head.protobuf_type:

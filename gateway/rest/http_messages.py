@@ -17,6 +17,17 @@ SHUTTING_DOWN_TEXT = "The server is shutting down."
 
 # The names under which serialized protobufs go; there is no registered one.
 _PROTOBUF_TYPES = frozenset({b"application/x-protobuf", b"application/protobuf", b"application/vnd.google.protobuf"})
+_HEADERS_THAT_MATTER = frozenset(
+    {
+        b"accept-encoding",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"origin",
+        b"transfer-encoding",
+    }
+)
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
@@ -51,6 +62,8 @@ class RequestHead:
     def add_header(self, name: bytes, value: bytes) -> None:
         """Takes notice of one header; ``name`` in any case."""
         name = name.lower()
+        if name not in _HEADERS_THAT_MATTER:
+            return
         if name == b"content-length":
             self.content_length = int(value)  # digits only: the parser has seen to that
         elif name == b"transfer-encoding":
@@ -67,7 +80,7 @@ class RequestHead:
             )
         elif name == b"expect":
             self.expects_continue = value.strip().lower() == b"100-continue"
-        elif name == b"origin":
+        else:  # origin
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
 
 

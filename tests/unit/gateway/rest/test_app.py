@@ -13,14 +13,14 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
-from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
+from tensorgate.gateway.rest.handlers import INFLATE_HERE_BYTES, OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_signatures
 
-MAX_INFLATED_BYTES = 1000
+MAX_INFLATED_BYTES = 1_000_000
 MAX_BODY_BYTES = 10_000_000
 PREDICT_PATH = "/v1/models/half_plus_two:predict"
 GZIPPED = (b"content-encoding", b"gzip")
@@ -171,6 +171,14 @@ def test_a_body_in_parts_is_one_body(app: RestApp, part_bytes: int) -> None:
 def test_gzip_bodies_are_inflated(app: RestApp) -> None:
     response = ask(app, "POST", PREDICT_PATH, gzip.compress(INSTANCES), [(b"content-encoding", b"gzip")])
     assert (response.status, response.body) == (200, PREDICTIONS)
+
+
+def test_a_small_gzip_body_may_be_large(app: RestApp) -> None:
+    body = gzip.compress(b'{"instances": [' + b"1," * (INFLATE_HERE_BYTES // 2) + b"1]}")
+    assert len(body) < OFFLOAD_BYTES
+    response = ask(app, "POST", PREDICT_PATH, body, [GZIPPED])
+    assert response.status == 200
+    assert response.body.count(b"2.5") == INFLATE_HERE_BYTES // 2 + 1
 
 
 @pytest.mark.parametrize("encoding", [b"identity", b"GZIP", b"br", b"deflate"])
