@@ -244,6 +244,7 @@ UPSTREAM_FLAGS = (
 )
 
 OWN_FLAGS = (
+    Flag("rest_api_socket_path", _STRING, "", "Path of a UNIX socket on which the HTTP/REST API listens as well."),
     Flag(
         "grpc_edge",
         _STRING,

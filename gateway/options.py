@@ -44,6 +44,8 @@ class ServerOptions:
 
     rest_api_port: int
     """As given; whether REST is served is ``serves_rest``."""
+    rest_api_socket_path: str
+    """Empty: no UNIX socket."""
     rest_api_timeout_s: float | None
     """Bound of one REST request's run; None: none."""
     rest_api_enable_cors_support: bool
@@ -77,9 +79,14 @@ class ServerOptions:
     """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
 
     @property
+    def rest_port(self) -> int | None:
+        """REST's port, if it has one: not 0, and not where that is gRPC's (upstream goes on without)."""
+        return None if self.rest_api_port in (0, self.grpc_port) else self.rest_api_port
+
+    @property
     def serves_rest(self) -> bool:
-        """Whether REST gets a listener: not on port 0, and not where its port is gRPC's (upstream goes on without)."""
-        return self.rest_api_port not in (0, self.grpc_port)
+        """Whether REST gets a listener."""
+        return self.rest_port is not None or bool(self.rest_api_socket_path)
 
     @property
     def rest_port_is_grpc_port(self) -> bool:
@@ -114,6 +121,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         rest_api_port=_port(parsed, "rest_api_port"),
+        rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
         rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
         num_load_threads=max(parsed.get_int("num_load_threads"), 1),

@@ -143,10 +143,14 @@ class ServerCore:
         self._rest = (
             RestServer(
                 "",
-                options.rest_api_port,
+                options.rest_port,
                 self._dispatcher,
                 self._monitor,
-                RestOptions(options.rest_api_timeout_s, options.rest_api_enable_cors_support),
+                RestOptions(
+                    options.rest_api_timeout_s,
+                    options.rest_api_enable_cors_support,
+                    socket_path=options.rest_api_socket_path,
+                ),
                 lambda: self._placement.trouble,
                 metrics.text,
             )
@@ -174,8 +178,8 @@ class ServerCore:
             except ServingError as error:
                 logger.error("%s", error.message)
                 self._rest = None
-        elif self._options.rest_port_is_grpc_port:
-            logger.error("--rest_api_port is the same as --port (%d): no REST API", self._options.grpc_port)
+        if self._options.rest_port_is_grpc_port:
+            logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
         self._data_plane.start()
         await self._supervisor.start()
         await self._source.start()
@@ -186,8 +190,10 @@ class ServerCore:
             self._rest.set_ready(True)
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
-        if self._rest is not None:
+        if self._rest is not None and self._rest.port is not None:
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
+        if self._rest is not None and self._options.rest_api_socket_path:
+            logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
 
     async def _wait_for_models(self) -> None:
         """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""

@@ -7,7 +7,8 @@ Its part of the line of one request, a predict:
     → Dispatcher.resolve, Dispatcher.submit → the worker
     → predict_response (with tensor_values, float_format) → app → http_connection (with http_head)
 
-A classify or regress has inference_request and inference_response in the places of their predict counterparts.
+A classify or regress has inference_request and inference_response in the places of their predict counterparts. A body
+of Content-Type application/x-protobuf passes protobuf_request instead, and its reply is the answer's body as it is.
 
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads.
 """

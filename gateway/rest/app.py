@@ -94,7 +94,7 @@ class RestApp:
 
     def begin(self, head: RequestHead) -> Begun:
         """Application: the answer where it needs no body, else what answers once the body is there."""
-        if not _is_api(head):
+        if not _is_api(head.verb, head.raw_path):
             return self._page(head.verb, head.raw_path)
         try:
             begun = self._begin_api(head)
@@ -112,7 +112,7 @@ class RestApp:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value,
             f"The request body has {size} the limit of {self.max_body_bytes}.",
         )
-        return self._finished(answer) if _is_api(head) else answer
+        return self._finished(answer) if _is_api(head.verb, head.raw_path) else answer
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
@@ -132,9 +132,9 @@ class RestApp:
             return self._handlers.metadata(route)
         return self._handlers.status(route)
 
-    async def _infer(self, head: RequestHead, route: InferenceRoute, body: bytes) -> Answer:
+    async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
         try:
-            answer = await self._handlers.infer(route, head, body)
+            answer = await self._handlers.infer(route, head, body_parts)
         except BodyTooLargeError as error:
             answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:
@@ -174,9 +174,9 @@ class RestApp:
         return _plain(HTTPStatus.NOT_FOUND)
 
 
-def _is_api(head: RequestHead) -> bool:
+def _is_api(verb: str, raw_path: bytes) -> bool:
     """Whether the API answers; what upstream's HTTP library refuses by itself never gets as far."""
-    return is_api_path(head.raw_path) and head.verb in VERBS and not has_broken_escape(head.raw_path)
+    return is_api_path(raw_path) and verb in VERBS and not has_broken_escape(raw_path)
 
 
 def _plain(status: HTTPStatus, text: str = "") -> Answer:

@@ -7,23 +7,26 @@ Source: TensorFlow Serving's model_servers/http_rest_api_handler.cc.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
-from tensorgate.gateway.rest.gzip_bodies import inflate
-from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
+from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
+from tensorgate.gateway.rest.http_messages import Answer, BodyTooLargeError, RequestHead, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
 from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
 from tensorgate.gateway.rest.predict_response import predict_response_json
+from tensorgate.gateway.rest.protobuf_request import read_model_spec, with_model_spec
 from tensorgate.gateway.rest.url_grammar import (
     InferenceMethod,
     InferenceRoute,
@@ -31,9 +34,22 @@ from tensorgate.gateway.rest.url_grammar import (
     ModelAddress,
     StatusRoute,
 )
+from tensorgate.protos.status_codes import Code, ServingError
 
 # From this size on, reading or writing JSON takes long enough (about a millisecond) to be worth another thread.
 OFFLOAD_BYTES = 64 * 1024
+INFLATE_HERE_BYTES = 256 * 1024
+# A part of a body is what one read of its connection gave, at most 256 KiB.
+MAX_PARTS_JOINED_HERE = 8
+
+_GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+_MESSAGES = MappingProxyType(
+    {
+        InferenceMethod.PREDICT: (Method.PREDICT, "PredictRequest"),
+        InferenceMethod.CLASSIFY: (Method.CLASSIFY, "ClassificationRequest"),
+        InferenceMethod.REGRESS: (Method.REGRESS, "RegressionRequest"),
+    }
+)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -79,11 +95,38 @@ class Handlers:
         self._run_timeout_s = run_timeout_s
         self._max_inflated_bytes = max_inflated_bytes
 
-    async def infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
-        """Answers POST …:predict, :classify and :regress. Raises ServingError, BodyTooLargeError."""
+    async def infer(self, route: InferenceRoute, head: RequestHead, body_parts: list[bytes]) -> Answer:
+        """Answers POST …:predict, :classify and :regress, and takes the parts over.
+
+        Raises ServingError, BodyTooLargeError.
+        """
+        if len(body_parts) == 1:
+            body = body_parts[0]
+        elif len(body_parts) <= MAX_PARTS_JOINED_HERE:
+            body = b"".join(body_parts)
+        else:
+            # Joining lets go of the GIL once it is about more than a megabyte.
+            body = await self._run_in_pool(b"".join, body_parts)
+        body_parts.clear()
         if head.is_gzip:
-            # Always in the pool: a small body can inflate to a thousand times its size.
-            body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+            body = await self._inflate(body)
+        answer = await self._infer(route, head, body)
+        if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
+            deflated = await self._run(len(answer.body), deflate, answer.body)
+            return Answer(answer.status, deflated, answer.content_type, _GZIP_HEADERS)
+        return answer
+
+    async def _inflate(self, body: bytes) -> bytes:
+        if len(body) <= OFFLOAD_BYTES:
+            # A small body can inflate to a thousand times its size: what turns out to be large is begun again in the
+            # pool, where large bodies may keep it waiting.
+            with contextlib.suppress(BodyTooLargeError):
+                return inflate(body, min(INFLATE_HERE_BYTES, self._max_inflated_bytes))
+        return await self._run_in_pool(inflate, body, self._max_inflated_bytes)
+
+    async def _infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
+        if head.protobuf_type:
+            return await self._pass_on(route, body, head.protobuf_type)
         if route.method is InferenceMethod.PREDICT:
             return await self._predict(route.model, body)
         if route.method is InferenceMethod.CLASSIFY:
@@ -104,19 +147,26 @@ class Handlers:
             pin.release()
 
     async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
-        document = await self._run(len(body), parse_request, body)
+        is_small = len(body) <= OFFLOAD_BYTES
+        document = parse_request(body) if is_small else await self._run_in_pool(parse_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:
             # The signature of the pinned version: what is decoded with it runs on that version.
             signature = find_signature(pin.signatures, document.signature_name)
-            payload, form = await self._run(len(body), build_predict_request, document, signature, model_spec)
+            payload, form = (
+                build_predict_request(document, signature, model_spec)
+                if is_small
+                else await self._run_in_pool(build_predict_request, document, signature, model_spec)
+            )
         except BaseException:
             pin.release()
             raise
         del document  # the parsed JSON is many times larger than the request
-        reply = await self._submit(pin, Method.PREDICT, payload)
-        return json_answer(await self._run(len(reply.payload), predict_response_json, reply.payload, form))
+        reply = (await self._submit(pin, Method.PREDICT, payload)).payload
+        if len(reply) <= OFFLOAD_BYTES:
+            return json_answer(predict_response_json(reply, form))
+        return json_answer(await self._run_in_pool(predict_response_json, reply, form))
 
     async def _infer_examples(
         self, model: ModelAddress, body: bytes, method: Method, response_json: Callable[[bytes | memoryview], bytes]
@@ -130,8 +180,28 @@ class Handlers:
             pin.release()
             raise
         del document
-        reply = await self._submit(pin, method, payload)
-        return json_answer(await self._run(len(reply.payload), response_json, reply.payload))
+        reply = (await self._submit(pin, method, payload)).payload
+        return json_answer(await self._run(len(reply), response_json, reply))
+
+    async def _pass_on(self, route: InferenceRoute, body: bytes, protobuf_type: bytes) -> Answer:
+        """A message in, a message out; neither is looked into."""
+        method, message_name = _MESSAGES[route.method]
+        model_spec = read_model_spec(body, route.model, message_name)
+        pin = self._dispatcher.resolve(model_spec)
+        try:
+            payload = with_model_spec(body, model_spec)
+        except BaseException:
+            pin.release()
+            raise
+        try:
+            reply = await self._submit(pin, method, payload)
+        except ServingError as error:
+            if error.code is Code.INTERNAL and not error.message:
+                # Which is what gRPC clients are told of bytes that are no message.
+                text = f"The request body is not a serialized tensorflow.serving.{message_name}."
+                raise ServingError(Code.INVALID_ARGUMENT, text) from error
+            raise
+        return Answer(200, bytes(reply.payload), protobuf_type)
 
     async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
         """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""

@@ -38,7 +38,8 @@ _MAX_WAITING = 1
 _JOIN_BYTES = 16 * 1024
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?")
 
-BodyHandler: TypeAlias = Callable[[bytes], Coroutine[Any, Any, Answer]]
+# Takes the body in the pieces in which it came: putting a large one together takes longer than a small request.
+BodyHandler: TypeAlias = Callable[[list[bytes]], Coroutine[Any, Any, Answer]]
 Begun: TypeAlias = Answer | BodyHandler
 
 
@@ -125,7 +126,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
 
         self._receiving = _Receiving.FIRST_BYTE
-        self._since_s = loop.time()  # when the client last brought it forward
+        self._now_s = loop.time()  # when bytes last came
+        self._since_s = self._now_s  # when the client last brought it forward
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._current: _Request | None = None  # whose body is arriving
@@ -240,6 +242,7 @@ class HttpConnection(asyncio.Protocol):
         """asyncio.Protocol."""
         if self._is_deaf:
             return
+        self._now_s = self._loop.time()
         begins = self._receiving in (_Receiving.FIRST_BYTE, _Receiving.NOTHING)
         if begins:
             data = _with_whole_line_end(data)
@@ -293,7 +296,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _await(self, receiving: _Receiving) -> None:
         self._receiving = receiving
-        self._since_s = self._loop.time()
+        self._since_s = self._now_s
         self._num_idle_bytes = 0
 
     # --- the parser's calls, in the order of a request ----------------------------------------------------------------
@@ -357,14 +360,17 @@ class HttpConnection(asyncio.Protocol):
         # Without a body the request is complete in a moment, which is the better time for its answer.
         if head.content_length or head.is_chunked:
             self._has_left_off = parser.should_upgrade()
-            self._advance()
+            if request.answer is not None or request.expects_continue:
+                self._advance()
+            elif len(self._queue) > _MAX_WAITING:
+                self._regulate_reading()
 
     def on_body(self, body: bytes) -> None:
         """httptools."""
         request = self._current
         if request is None or self._is_deaf:
             return
-        self._since_s = self._loop.time()
+        self._since_s = self._now_s
         self._num_body_bytes += len(body)
         self._num_idle_bytes = 0
         request.expects_continue = False
@@ -382,7 +388,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._current = None
         self._receiving = _Receiving.NOTHING
-        self._since_s = self._loop.time()
+        self._since_s = self._now_s
         request.is_complete = True
         if not request.keep_alive:
             self._is_deaf = True
@@ -409,7 +415,7 @@ class HttpConnection(asyncio.Protocol):
     async def _answer(self, request: _Request) -> None:
         parts, request.parts = request.parts, []
         assert request.handler is not None
-        answer = await request.handler(parts[0] if len(parts) == 1 else b"".join(parts))
+        answer = await request.handler(parts)
         self._task = None
         if self._transport.is_closing():
             return

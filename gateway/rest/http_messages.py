@@ -6,7 +6,6 @@ Sources: RFC 9110 (content coding and type); TensorFlow Serving's util/net_http 
 
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 from json.encoder import encode_basestring
 
 from tensorgate.gateway.rest.status_codes import http_status
@@ -18,13 +17,24 @@ SHUTTING_DOWN_TEXT = "The server is shutting down."
 
 # The names under which serialized protobufs go; there is no registered one.
 _PROTOBUF_TYPES = frozenset({b"application/x-protobuf", b"application/protobuf", b"application/vnd.google.protobuf"})
+_HEADERS_THAT_MATTER = frozenset(
+    {
+        b"accept-encoding",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"origin",
+        b"transfer-encoding",
+    }
+)
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """One HTTP response, whole. content_type is None where the header is left out."""
+    """One HTTP response, whole, not to be changed. content_type is None where the header is left out."""
 
     status: int
     body: bytes = b""
@@ -52,6 +62,8 @@ class RequestHead:
     def add_header(self, name: bytes, value: bytes) -> None:
         """Takes notice of one header; ``name`` in any case."""
         name = name.lower()
+        if name not in _HEADERS_THAT_MATTER:
+            return
         if name == b"content-length":
             self.content_length = int(value)  # digits only: the parser has seen to that
         elif name == b"transfer-encoding":
@@ -68,7 +80,7 @@ class RequestHead:
             )
         elif name == b"expect":
             self.expects_continue = value.strip().lower() == b"100-continue"
-        elif name == b"origin":
+        else:  # origin
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
 
 
@@ -77,7 +89,7 @@ class BodyTooLargeError(Exception):
 
 
 def json_answer(body: bytes) -> Answer:
-    return Answer(HTTPStatus.OK.value, body, JSON_TYPE)
+    return Answer(200, body, JSON_TYPE)
 
 
 def error_answer(error: ServingError) -> Answer:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
+from tensorgate.gateway.rpc.listening_sockets import listen_on_unix
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.rest")
@@ -51,6 +53,8 @@ class RestOptions:
     max_body_bytes: int = 2**31 - 1
     """Largest body as it is sent: the bound that gRPC messages have."""
     arrival_limits: ArrivalLimits = field(default_factory=ArrivalLimits)
+    socket_path: str = ""
+    """--rest_api_socket_path: a unix socket to listen on as well; empty: none."""
 
 
 class RestServer:
@@ -59,14 +63,14 @@ class RestServer:
     def __init__(
         self,
         host: str,
-        port: int,
+        port: int | None,
         dispatcher: RequestDispatcher,
         monitor: StateMonitor,
         options: RestOptions,
         worker_trouble: Callable[[], str] = str,
         metrics_text: Callable[[], bytes] = bytes,
     ) -> None:
-        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port.
+        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none.
 
         Both are called in the REST thread: worker_trouble tells what is wrong with the workers, empty for nothing;
         metrics_text makes the text of /metrics.
@@ -83,7 +87,7 @@ class RestServer:
             worker_trouble=worker_trouble,
             metrics_text=metrics_text,
         )
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers = threading.Event()
@@ -92,8 +96,8 @@ class RestServer:
         self._grace_s = 0.0
 
     @property
-    def port(self) -> int:
-        """The port it listens on, once started."""
+    def port(self) -> int | None:
+        """The port it listens on, once started; None where it has none."""
         return self._port
 
     def set_ready(self, is_ready: bool) -> None:
@@ -105,9 +109,16 @@ class RestServer:
 
         Raises ServingError(UNAVAILABLE) naming the address if it cannot be listened on.
         """
-        self._listener = _listen(self._host, self._port)
-        self._port = int(self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, args=(self._listener,), name="rest", daemon=True)
+        try:
+            if self._port is not None:
+                self._listeners.append(_listen(self._host, self._port))
+                self._port = int(self._listeners[0].getsockname()[1])
+            if self._options.socket_path:
+                self._listeners.append(listen_on_unix(self._options.socket_path, "The REST server"))
+        except ServingError:
+            self._close_listeners()
+            raise
+        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
         self._thread.start()
         if not self._answers.wait(_START_TIMEOUT_S):
             self.stop(0.0)
@@ -130,34 +141,49 @@ class RestServer:
             if self._thread.is_alive():
                 logger.warning("the REST thread did not stop within %g seconds; it is left behind", grace_s)
             self._thread = None
-        if self._listener is not None:
-            self._listener.close()
+        self._close_listeners()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            if listener.family == socket.AF_UNIX:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._options.socket_path)
+            listener.close()
+        self._listeners.clear()
 
     # --- the REST thread ----------------------------------------------------------------------------------------------
 
-    def _run(self, listener: socket.socket) -> None:
+    def _run(self) -> None:
         self._loop = loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(self._serve(listener))
+            loop.run_until_complete(self._serve())
         finally:
             self._loop = None
             asyncio.set_event_loop(None)
             loop.close()
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self) -> None:
         """From the first connection to the end of the last."""
         loop = asyncio.get_running_loop()
         date = DateHeader()
         limits = self._options.arrival_limits
-        server = await loop.create_server(
-            lambda: HttpConnection(self._app, limits, date, self._connections, loop), sock=listener, backlog=_BACKLOG
-        )
+        servers = []
+        for listener in self._listeners:
+            create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+            servers.append(
+                await create(
+                    lambda: HttpConnection(self._app, limits, date, self._connections, loop),
+                    sock=listener,
+                    backlog=_BACKLOG,
+                )
+            )
         looking = loop.create_task(self._look(loop))
         self._answers.set()
         await self._stops.wait()
-        server.close()
+        for server in servers:
+            server.close()
         looking.cancel()
         if not await self._end_of_connections(self._grace_s):
             for connection in list(self._connections):

@@ -10,6 +10,7 @@ URL malformed or part of a model's name. Here the query is ignored; only the tex
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,8 @@ _INFERENCE_PATTERN = re.compile(
     rb"/v1/models/([^/:]+)" + _VERSION_OR_LABEL + rb":(classify|regress|predict)", re.IGNORECASE
 )
 _MODEL_PATTERN = re.compile(rb"/v1/models(?:/([^/:]+))?" + _VERSION_OR_LABEL + rb"(?:/(metadata))?", re.IGNORECASE)
+# Clients ask for the same few again and again.
+_NUM_KNOWN_ROUTES = 256
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -88,6 +91,7 @@ def has_broken_escape(raw_path: bytes) -> bool:
     return _BROKEN_ESCAPE.search(raw_path) is not None
 
 
+@lru_cache(_NUM_KNOWN_ROUTES)
 def parse_route(verb: str, raw_path: bytes, query_string: bytes = b"") -> Route:
     """What a request on an API path asks for.
 

@@ -1,4 +1,4 @@
-"""Listening sockets of the native gRPC edge.
+"""Listening sockets of the native gRPC edge, and REST's unix socket.
 
 Source: socket(7), unix(7); gRPC's C core for what is bound and when a unix socket's file is removed.
 """
@@ -22,8 +22,11 @@ def listen_on_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
-def listen_on_unix(path: str) -> socket.socket:
-    """The same on a unix socket, over the file of a server that has gone. Raises ServingError UNAVAILABLE."""
+def listen_on_unix(path: str, service: str = "gRPC") -> socket.socket:
+    """The same on a unix socket, over the file of a server that has gone. Raises ServingError UNAVAILABLE.
+
+    ``service`` is what the error's text calls us.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -31,7 +34,7 @@ def listen_on_unix(path: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _cannot_listen(f"unix:{path}", error) from error
+        raise _cannot_listen(f"unix:{path}", error, service) from error
     listener.setblocking(False)
     return listener
 
@@ -54,9 +57,9 @@ def _remove_stale(path: str) -> None:
             return
 
 
-def _cannot_listen(address: str, error: OSError) -> ServingError:
+def _cannot_listen(address: str, error: OSError, service: str = "gRPC") -> ServingError:
     return ServingError(
         Code.UNAVAILABLE,
-        f"gRPC cannot listen on {address}: it is in use or not permitted ({error.strerror or error}); choose another"
-        " port or socket path.",
+        f"{service} cannot listen on {address}: it is in use or not permitted ({error.strerror or error}); choose"
+        " another port or socket path.",
     )

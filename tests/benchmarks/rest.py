@@ -1,6 +1,6 @@
 """REST predict (the tutorial's softmax model) beside a bare uvicorn server that echoes the same body, in one table.
 
-  python tests/benchmarks/rest.py [--rounds 5] [--run_s 1] [--concurrency 16,64] [--images 1,192]
+  python tests/benchmarks/rest.py [--rounds 5] [--run_s 2] [--concurrency 16,64] [--images 1,192]
 
 Servers: json and protobuf are ours, with the two content types a predict may have; echo is uvicorn (httptools, uvloop)
 with an ASGI application that answers with the body it got, the JSON one. An image is 784 floats, so 192 of them are
@@ -75,7 +75,7 @@ def show(running: list[Server], num_floats: int, concurrency: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--run_s", type=int, default=1)
+    parser.add_argument("--run_s", type=int, default=2)
     parser.add_argument("--concurrency", default="16,64")
     parser.add_argument("--images", default="1,192")
     arguments = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> None:
                     Server("echo", echo_port, text),
                 ]
                 for server in running:
-                    server.measure(concurrency, 1)  # not counted: the first runs optimise the graph
+                    server.measure(concurrency, arguments.run_s)  # not counted: the first runs optimise the graph
                     server.loads.clear()
                     server.cpu_us.clear()
                 for _ in range(arguments.rounds):

@@ -33,3 +33,11 @@ def test_the_data_plane_is_measured_beside_servers_that_echo() -> None:
 
 def test_the_workers_cost_is_measured() -> None:
     assert any("median" in row for row in run("worker_cost.py", "--runs=200"))
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_rest_is_measured_beside_a_server_that_echoes() -> None:
+    """Which also holds that no request fails."""
+    _, *rows = run("rest.py", "--rounds=1", "--run_s=1", "--concurrency=4", "--images=1")
+    assert [(row[0], row[3]) for row in rows] == [("784", name) for name in ("json", "protobuf", "echo")]
+    assert all(float(row[4]) > 0 for row in rows)

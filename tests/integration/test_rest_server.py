@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,30 @@ def test_a_port_that_is_taken_is_named(server: RestServer, dispatcher: FakeDispa
         second.start()
     assert caught.value.code is Code.UNAVAILABLE
     second.stop(0.0)
+
+
+def test_a_unix_socket_serves_the_same_and_leaves_no_file(dispatcher: FakeDispatcher, tmp_path: Path) -> None:
+    path = tmp_path / "rest.socket"
+    made = RestServer("", None, dispatcher, FakeMonitor(), RestOptions(socket_path=str(path)))
+    made.start()
+    made.set_ready(True)
+    assert made.port is None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT_S)
+        client.connect(str(path))
+        client.sendall(
+            b"POST /v1/models/echo:predict HTTP/1.1\r\nConnection: close\r\nContent-Length: 18\r\n\r\n"
+            b'{"instances": [1]}'
+        )
+        received = b""
+        while part := client.recv(65536):
+            received += part
+    assert b'"predictions": [1.0' in received
+    second = RestServer("", None, dispatcher, FakeMonitor(), RestOptions(socket_path=str(path)))
+    with pytest.raises(ServingError, match="The REST server cannot listen on unix:"):
+        second.start()
+    made.stop(1.0)
+    assert not path.exists()
 
 
 def test_every_address_is_ipv4_too(dispatcher: FakeDispatcher) -> None:

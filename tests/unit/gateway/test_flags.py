@@ -60,6 +60,7 @@ UPSTREAM = [
 ]
 
 OWN = [
+    ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
     ("grpc_edge_threads", "int32", 1),

@@ -33,6 +33,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         grpc_socket_path="",
         grpc_channel_arguments=(),
         rest_api_port=0,
+        rest_api_socket_path="",
         rest_api_timeout_s=30.0,
         rest_api_enable_cors_support=False,
         num_load_threads=1,
@@ -224,6 +225,12 @@ def test_rest_goes_without_a_listener_on_port_0_and_on_grpcs_port(
 ) -> None:
     options = options_of(f"--port={port}", f"--rest_api_port={rest_api_port}", "--grpc_socket_path=/run/s")
     assert (options.serves_rest, options.rest_port_is_grpc_port) == (serves_rest, clash)
+    assert options.rest_port == (rest_api_port if serves_rest else None)
+
+
+def test_rest_may_have_a_socket_and_no_port() -> None:
+    options = options_of("--rest_api_socket_path=/run/rest")
+    assert (options.serves_rest, options.rest_port, options.rest_api_socket_path) == (True, None, "/run/rest")
 
 
 def test_a_config_file_names_the_models_and_the_single_model_flags_are_ignored(tmp_path: Path) -> None:

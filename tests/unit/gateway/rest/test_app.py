@@ -13,16 +13,17 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
-from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
+from tensorgate.gateway.rest.handlers import INFLATE_HERE_BYTES, OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 from tests.fakes.fake_dispatcher import FakeDispatcher, make_signature, make_signatures
 
-MAX_INFLATED_BYTES = 1000
+MAX_INFLATED_BYTES = 1_000_000
 MAX_BODY_BYTES = 10_000_000
 PREDICT_PATH = "/v1/models/half_plus_two:predict"
+GZIPPED = (b"content-encoding", b"gzip")
 INSTANCES = b'{"instances": [1.0, 2.0, 5.0]}'
 PREDICTIONS = b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
 
@@ -97,7 +98,7 @@ async def exchange(
     for name, value in headers:
         head.add_header(name, value)
     begun = app.begin(head)
-    answer = begun if isinstance(begun, Answer) else await begun(body)
+    answer = begun if isinstance(begun, Answer) else await begun([body])
     names = {name.decode(): value.decode() for name, value in answer.headers}
     if answer.content_type is not None:
         names["content-type"] = answer.content_type.decode()
@@ -155,9 +156,29 @@ def test_large_bodies_are_read_and_written_by_the_pool(app: RestApp, executor: T
     assert response.body.count(b"2.5") == num_values
 
 
+@pytest.mark.parametrize("part_bytes", [1, 5, 1000])
+def test_a_body_in_parts_is_one_body(app: RestApp, part_bytes: int) -> None:
+    parts = [INSTANCES[begin : begin + part_bytes] for begin in range(0, len(INSTANCES), part_bytes)]
+    begun = app.begin(RequestHead("POST", PREDICT_PATH.encode()))
+    assert not isinstance(begun, Answer)
+
+    async def answer() -> Answer:
+        return await begun(parts)
+
+    assert asyncio.run(answer()).body == PREDICTIONS
+
+
 def test_gzip_bodies_are_inflated(app: RestApp) -> None:
     response = ask(app, "POST", PREDICT_PATH, gzip.compress(INSTANCES), [(b"content-encoding", b"gzip")])
     assert (response.status, response.body) == (200, PREDICTIONS)
+
+
+def test_a_small_gzip_body_may_be_large(app: RestApp) -> None:
+    body = gzip.compress(b'{"instances": [' + b"1," * (INFLATE_HERE_BYTES // 2) + b"1]}")
+    assert len(body) < OFFLOAD_BYTES
+    response = ask(app, "POST", PREDICT_PATH, body, [GZIPPED])
+    assert response.status == 200
+    assert response.body.count(b"2.5") == INFLATE_HERE_BYTES // 2 + 1
 
 
 @pytest.mark.parametrize("encoding", [b"identity", b"GZIP", b"br", b"deflate"])
@@ -261,6 +282,89 @@ def test_a_classify_that_is_refused_holds_no_version(app: RestApp, dispatcher: F
     body = b'{"signature_name": "\xff", "examples": [{}]}'
     assert ask(app, "POST", "/v1/models/half_plus_two:classify", body).status == 400
     assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
+# ---- messages as bodies, and answers in gzip ----
+
+PROTOBUF = (b"content-type", b"application/x-protobuf")
+
+
+def predict_message(name: str = "half_plus_two", version: int | None = None) -> bytes:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    request.inputs["x"].dtype = types_pb2.DT_FLOAT
+    request.inputs["x"].float_val[:] = [1.0, 2.0, 5.0]
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "version"),
+    [
+        (PREDICT_PATH, predict_message(), 124),
+        (PREDICT_PATH, predict_message(""), 124),
+        (PREDICT_PATH, predict_message(version=123), 123),
+        ("/v1/models/half_plus_two/labels/stable:predict", predict_message(""), 123),
+    ],
+)
+def test_a_predict_request_is_answered_by_a_predict_response(
+    app: RestApp, dispatcher: FakeDispatcher, path: str, body: bytes, version: int
+) -> None:
+    response = ask(app, "POST", path, body, [PROTOBUF])
+    assert (response.status, response.headers) == (200, {"content-type": "application/x-protobuf"})
+    assert list(predict_pb2.PredictResponse.FromString(response.body).outputs["y"].float_val) == [2.5, 3.0, 4.5]
+    [submitted] = dispatcher.submitted
+    assert submitted.servable_id == ServableId("half_plus_two", version)
+    assert submitted.request.model_spec.name == "half_plus_two"
+
+
+@pytest.mark.parametrize(("verb", "method"), [("classify", Method.CLASSIFY), ("regress", Method.REGRESS)])
+def test_classify_and_regress_take_messages_too(
+    app: RestApp, dispatcher: FakeDispatcher, verb: str, method: Method
+) -> None:
+    dispatcher.answers[method] = lambda payload: payload[::-1]
+    body = classification_pb2.ClassificationRequest(model_spec={"name": "half_plus_two"}).SerializeToString()
+    response = ask(app, "POST", f"/v1/models/half_plus_two:{verb}", gzip.compress(body), [PROTOBUF, GZIPPED])
+    assert (response.status, response.body) == (200, body[::-1])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        (PREDICT_PATH, predict_message("other"), 400, "The URL names model"),
+        ("/v1/models/half_plus_two/versions/124:predict", predict_message(version=123), 400, "The URL names version"),
+        ("/v1/models/nobody:predict", predict_message(""), 404, "Servable not found for request: Latest(nobody)"),
+        (PREDICT_PATH, INSTANCES, 400, "is not a serialized tensorflow.serving.PredictRequest"),
+    ],
+)
+def test_errors_of_messages_are_json(
+    app: RestApp, dispatcher: FakeDispatcher, path: str, body: bytes, status: int, message: str
+) -> None:
+    response = ask(app, "POST", path, body, [PROTOBUF])
+    assert (response.status, response.headers) == (status, {"content-type": "application/json"})
+    assert message.encode() in response.body
+    assert dispatcher.num_pins("half_plus_two", 124) == 0
+
+
+def test_a_message_that_only_the_worker_finds_broken_is_a_bad_request(app: RestApp, dispatcher: FakeDispatcher) -> None:
+    def fail(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        raise ServingError(Code.INTERNAL, "")
+
+    dispatcher.answer = fail
+    response = ask(app, "POST", PREDICT_PATH, predict_message(), [PROTOBUF])
+    assert response.status == 400
+    assert b"is not a serialized tensorflow.serving.PredictRequest." in response.body
+
+
+def test_long_answers_are_compressed_for_those_who_take_gzip(app: RestApp) -> None:
+    body = b'{"instances": [' + b"1," * 2000 + b"1]}"
+    plain = ask(app, "POST", PREDICT_PATH, body)
+    response = ask(app, "POST", PREDICT_PATH, body, [(b"accept-encoding", b"gzip, deflate")])
+    assert response.headers == {**plain.headers, "content-encoding": "gzip", "vary": "accept-encoding"}
+    assert gzip.decompress(response.body) == plain.body
+    short = ask(app, "POST", PREDICT_PATH, INSTANCES, [(b"accept-encoding", b"gzip, deflate")])
+    assert short == Response(200, {"content-type": "application/json"}, PREDICTIONS)
 
 
 # ---- what is wrong with a predict, in the order it is found ----

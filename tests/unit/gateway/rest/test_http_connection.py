@@ -82,13 +82,13 @@ class EchoApp:
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         return Answer(413, f"{num_bytes}".encode())
 
-    async def _answer(self, body: bytes) -> Answer:
+    async def _answer(self, body_parts: list[bytes]) -> Answer:
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
             self.num_cancelled += 1
             return Answer(503, b"cancelled")
-        return Answer(200, body)
+        return Answer(200, b"".join(body_parts))
 
 
 class Connection:
