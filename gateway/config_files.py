@@ -6,8 +6,6 @@ policy. Reading blocks on the file system; everything else is pure and may run o
 Source: tensorflow_serving/model_servers/server_core.cc (the rules, their order and texts), util/proto_util.h (reading).
 """
 
-import errno
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from tensorgate.gateway.sources.file_system_storage_path_source import (
     SpecificVersions,
     VersionPolicy,
 )
-from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
@@ -31,14 +29,6 @@ from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source
 TENSORFLOW_PLATFORM = "tensorflow"
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
-
-_FILE_ERROR_CODES = {
-    errno.ENOENT: Code.NOT_FOUND,
-    errno.ENOTDIR: Code.FAILED_PRECONDITION,
-    errno.EISDIR: Code.FAILED_PRECONDITION,
-    errno.EACCES: Code.PERMISSION_DENIED,
-    errno.EPERM: Code.PERMISSION_DENIED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +51,7 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
         with open(path, "rb") as file:
             text = file.read()
     except OSError as error:
-        code = _FILE_ERROR_CODES.get(error.errno or 0, Code.UNKNOWN)
-        raise ServingError(code, f"{path}; {os.strerror(error.errno or 0)}") from error
+        raise of_os_error(error, path) from error
     config = config_pb2.ModelServerConfig()
     try:
         text_format.Parse(text.decode(), config)

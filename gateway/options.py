@@ -60,6 +60,8 @@ class ServerOptions:
     saved_model_tags: tuple[str, ...]
     session_config: bytes
     """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
+    num_warmup_iterations: int
+    """How often each warm-up request of a version is run; 0: warm-up is off."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -120,6 +122,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         file_system_poll_wait_s=float(parsed.get_int("file_system_poll_wait_seconds")),
         saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
         session_config=session_config,
+        num_warmup_iterations=_num_warmup_iterations(parsed),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
@@ -195,6 +198,12 @@ def _session_config(parsed: ParsedFlags) -> bytes:
     return ConfigProto(intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op).SerializeToString(
         deterministic=True
     )
+
+
+def _num_warmup_iterations(parsed: ParsedFlags) -> int:
+    if not parsed.get_bool("enable_model_warmup"):
+        return 0
+    return max(parsed.get_int("num_request_iterations_for_warmup"), 1)
 
 
 def _worker_command(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_loader import LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
@@ -97,7 +97,9 @@ class ServerCore:
                 max_num_load_retries=options.max_num_load_retries,
                 max_parallel_loads=INITIAL_LOADS_PER_CPU * num_cpus,
             ),
-            self._placement.loader_factory(LoadOptions(options.saved_model_tags, options.session_config)),
+            self._placement.loader_factory(
+                LoadOptions(options.saved_model_tags, options.session_config, options.num_warmup_iterations)
+            ),
             RoutePublisher(self._route_table),
             clock,
             load_retry_interval_s=options.load_retry_interval_s,

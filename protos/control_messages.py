@@ -7,7 +7,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | command | request fields | reply fields |
 |---|---|---|
 | hello | – | pid, epoch, wire_version, tensorflow_version, num_execution_threads |
-| load | handle, name, version, path, tags, session_config (ConfigProto) | signature_def_map, load_us |
+| load | handle, name, version, path, tags, session_config, num_warmup_iterations | signature_def_map, load_us |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | stop | – | – |
@@ -22,7 +22,15 @@ import msgpack
 # Name and type of every field a reader relies on; a list is of strings.
 REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "hello": {},
-    "load": {"handle": int, "name": str, "version": int, "path": str, "tags": list, "session_config": bytes},
+    "load": {
+        "handle": int,
+        "name": str,
+        "version": int,
+        "path": str,
+        "tags": list,
+        "session_config": bytes,  # a serialized tensorflow.ConfigProto, or empty
+        "num_warmup_iterations": int,
+    },
     "unload": {"handle": int},
     "ping": {},
     "stop": {},

@@ -16,12 +16,13 @@ import zmq
 
 from tensorgate._native import frame_header
 from tensorgate._native.data_loop import DataLoop
-from tensorgate._native.session import SessionError
+from tensorgate._native.session import Session, SessionError
 from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.workers.mailbox import Mailbox
-from tensorgate.workers.saved_model import open_saved_model
+from tensorgate.workers.saved_model import open_saved_model, warmup_methods
+from tensorgate.workers.warmup import warm_up
 
 logger = logging.getLogger("tensorgate.worker.commands")
 
@@ -143,7 +144,7 @@ class CommandServer:
         def load() -> None:
             began = time.monotonic()
             try:
-                session = open_saved_model(fields["path"], fields["version"], fields["tags"], fields["session_config"])
+                session = _open_warm(fields)
             except ServingError as error:
                 answer(error)
                 return
@@ -184,6 +185,18 @@ class CommandServer:
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})
         self._stop_worker()
+
+
+def _open_warm(fields: Mapping[str, Any]) -> Session:
+    """What the fields of ``load`` ask for, loaded and warmed up; raises ServingError."""
+    session = open_saved_model(fields["path"], fields["version"], fields["tags"], fields["session_config"])
+    try:
+        if fields["num_warmup_iterations"] > 0:
+            warm_up(warmup_methods(session), fields["path"], fields["num_warmup_iterations"])
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
 def resident_bytes() -> int:

@@ -5,13 +5,16 @@ Stands on the line of a model version, behind the worker's ``load`` command; run
 Source: upstream's saved_model_bundle_factory and TensorFlow's cc/saved_model/loader (checks and texts).
 """
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from tensorgate._native.predict import predict_once
 from tensorgate._native.session import Session, SessionError
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorgate.workers.warmup import WarmupMethod
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
@@ -36,6 +39,11 @@ def open_saved_model(path: str, version: int, tags: Sequence[str], session_confi
         session.close()
         raise
     return session
+
+
+def warmup_methods(session: Session) -> Mapping[str, WarmupMethod]:
+    """What a SavedModel's warm-up can replay; the methods run on ``session``, on the calling thread."""
+    return {"predict_log": functools.partial(predict_once, session)}
 
 
 def _check_folder(path: str) -> str:

@@ -9,8 +9,8 @@ import weakref
 
 from tensorgate.gateway.core.loader import Loader, LoaderFactory
 from tensorgate.gateway.core.source import ServableData
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
-from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions, WorkerLoader
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.gateway.dispatch.worker_loader import LoaderState, WorkerLoader
 from tensorgate.protos.status_codes import Code, ServingError
 
 NO_WORKER_TEXT = "No worker is up; the log says why."

@@ -10,7 +10,7 @@ The message layout is that of tensorgate.protos.control_messages.
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,18 @@ class WorkerHealth:
     in_flight: int
     completed: int
     rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a version is loaded, whichever it is: what ``load`` tells a worker besides."""
+
+    tags: tuple[str, ...] = ("serve",)
+    """Of the MetaGraph in a SavedModel."""
+    session_config: bytes = b""
+    """A serialized tensorflow.ConfigProto, or empty."""
+    num_warmup_iterations: int = 0
+    """How often each of the version's warm-up requests is run; 0: they are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +166,9 @@ class WorkerClient:
         return self._info
 
     async def load(
-        self, servable_handle: int, name: str, version: int, path: str, tags: Sequence[str], session_config: bytes
+        self, servable_handle: int, name: str, version: int, path: str, options: LoadOptions
     ) -> LoadedServable:
-        """Loads a SavedModel; takes as long as it takes, but ends with the worker. Raises ServingError."""
+        """Loads a version and warms it up; takes as long as it takes, but ends with the worker. Raises ServingError."""
         reply = await self.command(
             "load",
             {
@@ -164,8 +176,9 @@ class WorkerClient:
                 "name": name,
                 "version": version,
                 "path": path,
-                "tags": list(tags),
-                "session_config": session_config,
+                "tags": list(options.tags),
+                "session_config": options.session_config,
+                "num_warmup_iterations": options.num_warmup_iterations,
             },
             None,
         )

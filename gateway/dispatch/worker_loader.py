@@ -9,14 +9,13 @@ Source: of the contract, tensorflow_serving/core/loader.h; upstream has no proce
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker import Replica
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_loader")
@@ -25,14 +24,6 @@ logger = logging.getLogger("tensorgate.worker_loader")
 # worker leaves the others some time to serve.
 MIN_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """The same for all versions: SavedModel tags, and a serialized tensorflow.ConfigProto (or empty)."""
-
-    tags: tuple[str, ...] = ("serve",)
-    session_config: bytes = b""
 
 
 class Host(Protocol):
@@ -170,12 +161,7 @@ class WorkerLoader:
         self._is_loading = True
         try:
             loaded = await worker.load(
-                handle,
-                self._data.id.name,
-                self._data.id.version,
-                self._data.path,
-                self._options.tags,
-                self._options.session_config,
+                handle, self._data.id.name, self._data.id.version, self._data.path, self._options
             )
         except BaseException:
             if self._worker is worker:

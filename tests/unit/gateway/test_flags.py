@@ -89,6 +89,8 @@ ACTING = {
     "tensorflow_inter_op_parallelism",
     "saved_model_tags",
     "grpc_channel_arguments",
+    "enable_model_warmup",
+    "num_request_iterations_for_warmup",
     "version",
 }
 
