@@ -30,6 +30,7 @@ from tensorgate._native.posix cimport (
     pthread_t,
 )
 from tensorgate._native.predict cimport expected_predict_us, predict
+from tensorgate._native.python_servable cimport answer_in_python
 from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED
 
@@ -55,6 +56,8 @@ cdef void execute(Job* job) noexcept nogil:
         _finish(job, CANCELLED, "the request was cancelled before it ran")
     elif 0 <= job.deadline_us <= now_us:
         _finish(job, DEADLINE_EXCEEDED, "the request's deadline passed before it ran")
+    elif job.python is not NULL:
+        answer_in_python(job.python, job.method, job.payload, job.size, job.deadline_us, &job.result)
     elif job.method == METHOD_PREDICT:
         predict(job.state, job.payload, job.size, job.deadline_us, &job.result)
     else:
@@ -63,7 +66,7 @@ cdef void execute(Job* job) noexcept nogil:
 
 cdef bint runs_at_once(const Job* job) noexcept nogil:
     return (
-        job.method == METHOD_PREDICT
+        job.method == METHOD_PREDICT and job.python is NULL
         and 0 < expected_predict_us(job.state, job.payload, job.size) <= AT_ONCE_LIMIT_US)
 
 

@@ -19,14 +19,15 @@ from tensorgate.gateway.sources.file_system_storage_path_source import (
     SpecificVersions,
     VersionPolicy,
 )
+from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
 
-# The one platform there is, as upstream's stock server has it.
-TENSORFLOW_PLATFORM = "tensorflow"
+# Upstream's stock server has the first one only.
+PLATFORMS = (TENSORFLOW_PLATFORM, HASHMAP_PLATFORM)
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
@@ -38,6 +39,8 @@ class ModelConfig:
     name: str
     base_path: str
     version_policy: VersionPolicy
+    platform: str = TENSORFLOW_PLATFORM
+    """One of ``PLATFORMS``."""
     version_labels: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -97,6 +100,7 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
             name=model.name,
             base_path=model.base_path,
             version_policy=_version_policy(model.model_version_policy),
+            platform=model.model_platform or TENSORFLOW_PLATFORM,
             version_labels=MappingProxyType(dict(model.version_labels)),
         )
         for model in configs
@@ -119,7 +123,7 @@ def _check_platform(model: config_pb2.ModelConfig) -> None:
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {model.name}"
         )
-    if model.model_platform != TENSORFLOW_PLATFORM:
+    if model.model_platform not in PLATFORMS:
         raise _invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
 
 

@@ -7,7 +7,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | command | request fields | reply fields |
 |---|---|---|
 | hello | – | pid, epoch, wire_version, tensorflow_version, num_execution_threads |
-| load | handle, name, version, path, tags, session_config, num_warmup_iterations | signature_def_map, load_us |
+| load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | stop | – | – |
@@ -18,6 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+
+# Platforms of ``load``, as a model's configuration calls them.
+TENSORFLOW_PLATFORM = "tensorflow"
+HASHMAP_PLATFORM = "hashmap"
+
+# What an inference call on a platform without signatures is answered with, upstream's text.
+WRONG_SERVABLE_TYPE = "Servable type doesn't match the asked for type."
 
 # Name and type of every field a reader relies on; a list is of strings.
 REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
@@ -30,6 +37,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "tags": list,
         "session_config": bytes,  # a serialized tensorflow.ConfigProto, or empty
         "num_warmup_iterations": int,
+        "platform": str,
     },
     "unload": {"handle": int},
     "ping": {},

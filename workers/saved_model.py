@@ -41,9 +41,25 @@ def open_saved_model(path: str, version: int, tags: Sequence[str], session_confi
     return session
 
 
-def warmup_methods(session: Session) -> Mapping[str, WarmupMethod]:
-    """What a SavedModel's warm-up can replay; the methods run on ``session``, on the calling thread."""
-    return {"predict_log": functools.partial(predict_once, session)}
+class SavedModelServable:
+    """A Servable over an open session, which it closes."""
+
+    def __init__(self, session: Session) -> None:
+        self.runner = session
+
+    @property
+    def signature_def_map(self) -> bytes:
+        return self.runner.signature_def_map
+
+    @property
+    def warmup_methods(self) -> Mapping[str, WarmupMethod]:
+        return {"predict_log": functools.partial(predict_once, self.runner)}
+
+    def close(self) -> None:
+        try:
+            self.runner.close()
+        except SessionError as error:
+            raise ServingError(Code.of(error.code), error.message) from error
 
 
 def _check_folder(path: str) -> str:

@@ -54,7 +54,7 @@ class WorkerHealth:
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a version is loaded, whichever it is: what ``load`` tells a worker besides."""
+    """How versions are loaded, whichever they are; what a platform has no use for, it passes over."""
 
     tags: tuple[str, ...] = ("serve",)
     """Of the MetaGraph in a SavedModel."""
@@ -166,7 +166,7 @@ class WorkerClient:
         return self._info
 
     async def load(
-        self, servable_handle: int, name: str, version: int, path: str, options: LoadOptions
+        self, servable_handle: int, name: str, version: int, path: str, platform: str, options: LoadOptions
     ) -> LoadedServable:
         """Loads a version and warms it up; takes as long as it takes, but ends with the worker. Raises ServingError."""
         reply = await self.command(
@@ -176,6 +176,7 @@ class WorkerClient:
                 "name": name,
                 "version": version,
                 "path": path,
+                "platform": platform,
                 "tags": list(options.tags),
                 "session_config": options.session_config,
                 "num_warmup_iterations": options.num_warmup_iterations,

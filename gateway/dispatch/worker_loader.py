@@ -16,6 +16,7 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker import Replica
 from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.protos.control_messages import HASHMAP_PLATFORM, WRONG_SERVABLE_TYPE
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_loader")
@@ -63,8 +64,9 @@ class WorkerLoader:
     for it fail with UNAVAILABLE.
     """
 
-    def __init__(self, data: ServableData, host: Host, options: LoadOptions) -> None:
+    def __init__(self, data: ServableData, host: Host, platform: str, options: LoadOptions) -> None:
         self._data = data
+        self._platform = platform
         self._host = host
         self._options = options
         self._state = LoaderState.NEW
@@ -86,6 +88,8 @@ class WorkerLoader:
     @property
     def signature_def_map(self) -> bytes:
         """Hosting: as the first load answered it; a version's files do not change while it is loaded."""
+        if self._platform == HASHMAP_PLATFORM:
+            raise ServingError(Code.INVALID_ARGUMENT, WRONG_SERVABLE_TYPE)
         return self._signature_def_map
 
     @property
@@ -161,7 +165,7 @@ class WorkerLoader:
         self._is_loading = True
         try:
             loaded = await worker.load(
-                handle, self._data.id.name, self._data.id.version, self._data.path, self._options
+                handle, self._data.id.name, self._data.id.version, self._data.path, self._platform, self._options
             )
         except BaseException:
             if self._worker is worker:

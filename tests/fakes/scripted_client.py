@@ -24,7 +24,7 @@ class ScriptedClient:
         self._died.set_result(cause)
 
     async def load(
-        self, servable_handle: int, _name: str, version: int, _path: str, _options: LoadOptions
+        self, servable_handle: int, _name: str, version: int, _path: str, _platform: str, _options: LoadOptions
     ) -> LoadedServable:
         self.calls.append(("load", servable_handle))
         allowed = asyncio.ensure_future(self.may_load.wait())

@@ -135,7 +135,7 @@ def test_withdrawing_waits_for_a_request_that_only_the_workers_death_ends() -> N
             worker = served.supervisor.worker
             assert worker is not None
             with pytest.raises(ServingError, match="exited with code 5"):
-                await worker.load(99, "exit", 1, "/models/exit/1", LoadOptions())
+                await worker.load(99, "exit", 1, "/models/exit/1", "tensorflow", LoadOptions())
             await withdrawn
             assert (await error_of(held)).code == Code.UNAVAILABLE
 

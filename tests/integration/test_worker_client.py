@@ -53,7 +53,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def load(pair: Pair) -> None:
-    loaded = await pair.client.load(5, "m", 1, "/models/m/1", LoadOptions())
+    loaded = await pair.client.load(5, "m", 1, "/models/m/1", "tensorflow", LoadOptions())
     assert (loaded.signature_def_map, loaded.load_us) == (b"", 1234)
 
 
@@ -78,7 +78,7 @@ def test_a_workers_refusal_is_raised_with_its_code(tmp_path: pathlib.Path) -> No
     async def scenario() -> None:
         async with connected(tmp_path) as pair:
             with pytest.raises(ServingError) as caught:
-                await pair.client.load(5, "missing", 1, "/nowhere", LoadOptions())
+                await pair.client.load(5, "missing", 1, "/nowhere", "tensorflow", LoadOptions())
             assert caught.value == ServingError(Code.NOT_FOUND, "no SavedModel in /nowhere")
 
     run(scenario)

@@ -13,7 +13,7 @@ from tensorgate.protos.status_codes import Code
 
 def test_a_request_comes_out_as_it_went_in() -> None:
     fields = {"handle": 7, "name": "m", "version": -1, "path": "/p", "tags": ["serve"]}
-    fields |= {"session_config": b"\x08\x01", "num_warmup_iterations": 1}
+    fields |= {"platform": "tensorflow", "session_config": b"\x08\x01", "num_warmup_iterations": 1}
     request = control_messages.unpack_request(control_messages.pack_request(3, "load", **fields))
     assert (request.id, request.command, request.fields) == (3, "load", fields)
 
