@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -56,6 +56,23 @@ def floats(*values: float) -> TensorProto:
     tensor = TensorProto(dtype=types_pb2.DT_FLOAT, float_val=values)
     tensor.tensor_shape.dim.add(size=len(values))
     return tensor
+
+
+def strings(*values: bytes) -> TensorProto:
+    tensor = TensorProto(dtype=types_pb2.DT_STRING, string_val=values)
+    tensor.tensor_shape.dim.add(size=len(values))
+    return tensor
+
+
+def config_flag(folder: pathlib.Path, models: Mapping[str, pathlib.Path]) -> str:
+    """Writes a config file that names the models and their base paths into the folder; the flag for it."""
+    lines = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
+        for name, path in models.items()
+    )
+    path = folder / "models.config"
+    path.write_text(f"model_config_list {{\n{lines}}}\n", encoding="utf-8")
+    return f"--model_config_file={path}"
 
 
 def predict_request(model_name: str, version: int | None = None, **inputs: TensorProto) -> PredictRequest:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.harness.model_server import StartServer, running_servers
+from tests.harness.model_server import StartServer, config_flag, running_servers
 
 
 @pytest.fixture
@@ -21,13 +21,7 @@ def model_config(tmp_path: pathlib.Path, saved_models: pathlib.Path) -> Callable
     """Writes a config file for models of the ``saved_models`` folder; the flag that names it."""
 
     def write(*names: str) -> str:
-        models = "".join(
-            f'config {{ name: "{name}" base_path: "{saved_models / name}" model_platform: "tensorflow" }}\n'
-            for name in names
-        )
-        path = tmp_path / "models.config"
-        path.write_text(f"model_config_list {{\n{models}}}\n", encoding="utf-8")
-        return f"--model_config_file={path}"
+        return config_flag(tmp_path, {name: saved_models / name for name in names})
 
     return write
 
