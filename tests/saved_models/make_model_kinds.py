@@ -6,7 +6,8 @@ Made, each as OUT_DIR/NAME/00000123: upstream's test models half_plus_two and ha
 as an Estimator exports them: predict on tensors, classify and regress on serialized Examples) and half_plus_two_tf2;
 save_one and save_several (tf.saved_model.save), sequential and distributed (Keras export, the latter of a model made
 under a MirroredStrategy), lookup (a vocabulary file and a table), strings, shapes (variable sizes, unknown rank, scalar
-outputs), defaults (signature defaults of TF1), state (variables and tables that requests change).
+outputs), defaults (signature defaults of TF1), state (variables and tables that requests change); and json_tensors,
+which gives back what it takes, for the tests of JSON.
 """
 
 import os
@@ -36,7 +37,7 @@ def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str
 def half_plus(path: pathlib.Path, addend: float) -> None:
     """y = x/2 + addend on tensors, and on Examples with x; y3 = x2/2 + 3 on Examples with x2."""
     with tf.Graph().as_default(), v1.Session() as session:
-        serialized = v1.placeholder(tf.string, name="tf_example")
+        serialized = v1.placeholder(tf.string, [None], name="tf_example")
         spec = {"x": tf.io.FixedLenFeature([1], tf.float32), "x2": tf.io.FixedLenFeature([1], tf.float32, [0.0])}
         parsed = v1.parse_example(serialized, spec)
         a, b, c = v1.Variable(0.5, name="a"), v1.Variable(addend, name="b"), v1.Variable(3.0, name="c")
@@ -54,7 +55,8 @@ def half_plus(path: pathlib.Path, addend: float) -> None:
 
 
 def save_graph(path: pathlib.Path, session: Any, signatures: Mapping[str, Any]) -> None:
-    session.run(v1.global_variables_initializer())
+    if v1.global_variables():
+        session.run(v1.global_variables_initializer())
     builder = v1.saved_model.Builder(str(path / VERSION))
     builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
     builder.save()
@@ -69,6 +71,45 @@ def defaults(path: pathlib.Path) -> None:
         default.defaults["scale"].CopyFrom(tf.make_tensor_proto(2.0, tf.float32))
         default.defaults["offset"].CopyFrom(tf.make_tensor_proto(1.0, tf.float32))
         save_graph(path, session, {"serving_default": default})
+
+
+def json_tensors(path: pathlib.Path) -> None:
+    """Identities of several dtypes; outputs that JSON cannot carry, or not by rows; Examples in base64 as labels."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        signatures = {}
+        for dtype in ("int32", "int64", "uint32", "float32", "float64", "string", "bool"):
+            x = v1.placeholder(dtype, None, name=f"{dtype}_x")
+            signatures[dtype] = signature({"x": x}, {"y": tf.identity(x)}, PREDICT)
+        named = {
+            alias: v1.placeholder(dtype, None, name=alias)
+            for alias, dtype in (
+                ("int_tensor", tf.int32), ("str_tensor", tf.string), ("float_tensor", tf.float32),
+                ("double_tensor", tf.float64),
+            )
+        }  # fmt: skip
+        signatures["named"] = signature(named, {alias: tf.identity(x) for alias, x in named.items()}, PREDICT)
+        text = v1.placeholder(tf.string, None, name="text")
+        signatures["bytes"] = signature({"x": text}, {"str_bytes": tf.identity(text)}, PREDICT)
+        x = v1.placeholder(tf.float32, [None], name="x")
+        nothing = x[:0]
+        outputs = {
+            "complex": {"y": tf.cast(x, tf.complex64)},
+            "total": {"y": tf.reduce_sum(x)},
+            "no_rows": {"y": nothing},
+            "no_rows_twice": {"y": nothing, "z": tf.identity(nothing)},
+            "uneven": {"y": tf.identity(x), "z": x[1:]},
+            "no_outputs": {},
+        }
+        for name, each in outputs.items():
+            signatures[name] = signature({"x": x}, each, PREDICT)
+        examples = v1.placeholder(tf.string, [None], name="examples")
+        shown = tf.expand_dims(tf.io.encode_base64(examples), 1)
+        score = v1.parse_example(examples, {"score": tf.io.FixedLenFeature([], tf.float32, 0.0)})["score"]
+        signatures["show_classify"] = signature(
+            {"inputs": examples}, {"classes": shown, "scores": tf.expand_dims(score, 1)}, CLASSIFY
+        )
+        signatures["show_regress"] = signature({"inputs": examples}, {"outputs": tf.identity(score)}, REGRESS)
+        save_graph(path, session, signatures)
 
 
 class HalfPlusTwo(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
@@ -248,8 +289,9 @@ def main(out: pathlib.Path) -> None:
     half_plus(out / "half_plus_two", 2.0)
     half_plus(out / "half_plus_three", 3.0)
     for make in (
-        half_plus_two_tf2, defaults, save_one, save_several, sequential, distributed, lookup, strings, shapes, state
-    ):  # fmt: skip
+        *(half_plus_two_tf2, defaults, save_one, save_several, sequential, distributed),
+        *(lookup, strings, shapes, state, json_tensors),
+    ):
         make(out / make.__name__)
     (out / "vocabulary.txt").unlink()  # the model has its own copy
 
