@@ -3,6 +3,7 @@ from typing import Any
 import zmq
 from typing_extensions import Self, disjoint_base
 
+from tensorgate._native.python_servable import PythonServable
 from tensorgate._native.session import Session
 
 @disjoint_base
@@ -42,11 +43,11 @@ class DataLoop:
         Servables stay registered. Idempotent; also the end of an object that nobody stopped.
         """
 
-    def register_servable(self, handle: int, session: Session) -> None:
-        """Requests with that handle run on ``session``, which is kept open. Raises ValueError for a handle in use."""
+    def register_servable(self, handle: int, servable: Session | PythonServable) -> None:
+        """Requests with that handle run on ``servable``, which is kept open. Raises ValueError for a handle in use."""
 
-    def withdraw(self, handle: int) -> Session | None:
-        """Makes the handle unknown; blocks until its last request has run. Its session, or None: no such handle."""
+    def withdraw(self, handle: int) -> Session | PythonServable | None:
+        """Makes the handle unknown; blocks until its last request has run. Its servable, or None: no such handle."""
 
     @property
     def handles(self) -> list[int]:

@@ -71,6 +71,7 @@ from tensorgate._native.posix cimport (
     pthread_mutex_t,
     pthread_mutex_unlock,
 )
+from tensorgate._native.python_servable cimport PythonServable
 from tensorgate._native.session cimport Session
 from tensorgate._native.zmq_api cimport (
     ZMQ_LINGER,
@@ -159,7 +160,7 @@ cdef class DataLoop:
     cdef bint _has_loop
     cdef bint _has_header
     cdef object _context      # outlives the sockets
-    cdef dict _sessions       # by handle; in use here, so open, for as long as they are registered
+    cdef dict _servables      # by handle: Sessions, in use here and so open, and PythonServables
     cdef readonly int num_execution_threads
 
     def __cinit__(
@@ -167,7 +168,7 @@ cdef class DataLoop:
         int num_execution_threads, int send_high_water_mark=0, str stream_path not None="",
     ):
         cdef LoopState* state = &self.state
-        self._sessions = {}
+        self._servables = {}
         self._stage = ENDED
         pthread_mutex_init(&self._stage_mutex, NULL)
         pthread_mutex_init(&state.done_mutex, NULL)
@@ -243,12 +244,12 @@ cdef class DataLoop:
         return 0
 
     def __del__(self):
-        cdef Session session
         if not self._made:
             return
         self.stop()
-        for session in self._sessions.values():
-            session.end_use()
+        for servable in self._servables.values():
+            if isinstance(servable, Session):
+                (<Session>servable).end_use()
 
     def __dealloc__(self):
         cdef IdNode* node
@@ -371,28 +372,32 @@ cdef class DataLoop:
                 self._close()
                 pthread_mutex_unlock(&self._stage_mutex)
 
-    def register_servable(self, uint64_t handle, Session session not None):
-        cdef Servable* servable
+    def register_servable(self, uint64_t handle, servable):
+        cdef Servable* entry
         cdef Errand errand
-        if handle in self._sessions:
+        if not isinstance(servable, (Session, PythonServable)):
+            raise TypeError(f"{type(servable).__name__} can run no requests")
+        if handle in self._servables:
             raise ValueError(f"the handle {handle} is taken")
-        servable = <Servable*>calloc(1, sizeof(Servable))
-        if servable is NULL:
+        entry = <Servable*>calloc(1, sizeof(Servable))
+        if entry is NULL:
             raise MemoryError
         try:
-            session.begin_use()
-            self._sessions[handle] = session
+            if isinstance(servable, Session):
+                (<Session>servable).begin_use()
+                entry.state = &(<Session>servable).state
+            else:
+                entry.python = <void*>servable
+            self._servables[handle] = servable
         except BaseException:
-            free(servable)
+            free(entry)
             raise
-        servable.node.id = handle
-        servable.state = &session.state
-        errand.servable = servable
+        entry.node.id = handle
+        errand.servable = entry
         with nogil:
             self._do(&errand, register_task)
 
     def withdraw(self, uint64_t handle):
-        cdef Session session
         cdef Errand errand
         errand.handle = handle
         with nogil:
@@ -400,13 +405,14 @@ cdef class DataLoop:
         if errand.servable is NULL:
             return None
         free(errand.servable)
-        session = self._sessions.pop(handle)
-        session.end_use()
-        return session
+        servable = self._servables.pop(handle)
+        if isinstance(servable, Session):
+            (<Session>servable).end_use()
+        return servable
 
     @property
     def handles(self):
-        return sorted(self._sessions)
+        return sorted(self._servables)
 
     @property
     def in_flight(self):

@@ -21,6 +21,7 @@ cdef struct Job:
     Job* next                # the pool's, and after on_done the submitter's
     JobLine* line
     SessionState* state      # kept open by the submitter
+    void* python             # a PythonServable, kept by the submitter, that answers in its place; NULL: none
     uint64_t method
     const uint8_t* payload   # kept by the submitter
     size_t size

@@ -34,6 +34,7 @@ from tensorgate._native.posix cimport (
     pthread_t,
 )
 from tensorgate._native.predict cimport expected_request_us, predict, run_result_free, run_result_init
+from tensorgate._native.python_servable cimport answer_in_python
 from tensorgate._native.session cimport Session, deadline_after, monotonic_us
 from tensorgate._native.session_run cimport run_for_client
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED
@@ -60,6 +61,8 @@ cdef void execute(Job* job) noexcept nogil:
         _finish(job, CANCELLED, "the request was cancelled before it ran")
     elif 0 <= job.deadline_us <= now_us:
         _finish(job, DEADLINE_EXCEEDED, "the request's deadline passed before it ran")
+    elif job.python is not NULL:
+        answer_in_python(job.python, job.method, job.payload, job.size, job.deadline_us, &job.result)
     elif job.method == METHOD_PREDICT:
         predict(job.state, job.payload, job.size, job.deadline_us, &job.result)
     elif job.method == METHOD_CLASSIFY:
@@ -76,7 +79,7 @@ cdef void execute(Job* job) noexcept nogil:
 
 cdef bint runs_at_once(const Job* job) noexcept nogil:
     return (
-        METHOD_PREDICT <= job.method <= METHOD_REGRESS
+        METHOD_PREDICT <= job.method <= METHOD_REGRESS and job.python is NULL
         and 0 < expected_request_us(job.state, job.payload, job.size) <= AT_ONCE_LIMIT_US)
 
 
@@ -236,3 +239,10 @@ def run_once(Session session not None, uint64_t method, payload, int64_t remaini
     finally:
         run_result_free(&job.result)
         PyBuffer_Release(&buffer)
+
+
+PREDICT = METHOD_PREDICT
+CLASSIFY = METHOD_CLASSIFY
+REGRESS = METHOD_REGRESS
+MULTI_INFERENCE = METHOD_MULTI_INFERENCE
+SESSION_RUN = METHOD_SESSION_RUN

@@ -66,6 +66,7 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
         return True
     run.job.line = &run.servable.line
     run.job.state = run.servable.state
+    run.job.python = run.servable.python
     run.job.method = header.method
     run.job.payload = <const uint8_t*>zmq.msg_data(&run.payload)
     run.job.size = zmq.msg_size(&run.payload)

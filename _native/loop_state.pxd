@@ -21,6 +21,7 @@ cdef struct Servable:
     IdNode node              # first: found by handle
     JobLine line
     SessionState* state      # kept open by the DataLoop object
+    void* python             # a PythonServable instead, kept by the DataLoop object, or NULL
     int64_t num_runs         # of its requests that are in the table of runs
     Errand* withdrawal       # waits for the last of them
     int64_t not_at_once_until_us  # since a run surprised the loop's thread; monotonic clock

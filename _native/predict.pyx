@@ -6,13 +6,11 @@ call live in one Work, released once, on whichever way the call ends. Runs on ex
 Source: tensorflow_serving/apis/predict.proto; upstream's predict_util.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
-from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
+from tensorgate._native.byte_writer cimport writer_free, writer_init
 from tensorgate._native.predict_binding cimport (
     bind_inputs,
     check_in_graph,
@@ -39,14 +37,11 @@ from tensorgate._native.session cimport (
     PREDICT_METHOD,
     REGRESS_METHOD,
     Endpoint,
-    Session,
     SessionState,
     Signature,
-    deadline_after,
     expected_in_caller_us,
     find_signature,
     has_method,
-    monotonic_us,
     run_session,
 )
 from tensorgate._native.status_codes cimport (
@@ -232,27 +227,3 @@ cdef void predict(
     else:
         result.code = refuse_scan(outcome, &result.message)
     request_free(&request)
-
-
-# --- for Python -------------------------------------------------------------------------------------------------------
-
-cdef inline bytes _copy(const ByteWriter* written):
-    return PyBytes_FromStringAndSize(<const char*>written.data, <Py_ssize_t>written.size) if written.size else b""
-
-
-def predict_once(Session session not None, payload, int64_t remaining_us=-1):
-    cdef Py_buffer buffer
-    cdef RunResult result
-    PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
-    run_result_init(&result)
-    try:
-        session.begin_use()
-        with nogil:
-            predict(
-                &session.state, <const uint8_t*>buffer.buf, <size_t>buffer.len,
-                deadline_after(monotonic_us(), remaining_us), &result)
-        session.end_use()
-        return result.code, _copy(&result.message), _copy(&result.response) if result.code == 0 else b"", result.run_us
-    finally:
-        run_result_free(&result)
-        PyBuffer_Release(&buffer)

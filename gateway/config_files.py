@@ -6,8 +6,6 @@ policy. Reading blocks on the file system; everything else is pure and may run o
 Source: tensorflow_serving/model_servers/server_core.cc (the rules, their order and texts), util/proto_util.h (reading).
 """
 
-import errno
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,24 +19,17 @@ from tensorgate.gateway.sources.file_system_storage_path_source import (
     SpecificVersions,
     VersionPolicy,
 )
-from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
+from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
 
-# The one platform there is, as upstream's stock server has it.
-TENSORFLOW_PLATFORM = "tensorflow"
+# Upstream's stock server has the first one only.
+PLATFORMS = (TENSORFLOW_PLATFORM, HASHMAP_PLATFORM)
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
-
-_FILE_ERROR_CODES = {
-    errno.ENOENT: Code.NOT_FOUND,
-    errno.ENOTDIR: Code.FAILED_PRECONDITION,
-    errno.EISDIR: Code.FAILED_PRECONDITION,
-    errno.EACCES: Code.PERMISSION_DENIED,
-    errno.EPERM: Code.PERMISSION_DENIED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +39,8 @@ class ModelConfig:
     name: str
     base_path: str
     version_policy: VersionPolicy
+    platform: str = TENSORFLOW_PLATFORM
+    """One of ``PLATFORMS``."""
     version_labels: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -61,8 +54,7 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
         with open(path, "rb") as file:
             text = file.read()
     except OSError as error:
-        code = _FILE_ERROR_CODES.get(error.errno or 0, Code.UNKNOWN)
-        raise ServingError(code, f"{path}; {os.strerror(error.errno or 0)}") from error
+        raise of_os_error(error, path) from error
     config = config_pb2.ModelServerConfig()
     try:
         text_format.Parse(text.decode(), config)
@@ -108,6 +100,7 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
             name=model.name,
             base_path=model.base_path,
             version_policy=_version_policy(model.model_version_policy),
+            platform=model.model_platform or TENSORFLOW_PLATFORM,
             version_labels=MappingProxyType(dict(model.version_labels)),
         )
         for model in configs
@@ -130,7 +123,7 @@ def _check_platform(model: config_pb2.ModelConfig) -> None:
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {model.name}"
         )
-    if model.model_platform != TENSORFLOW_PLATFORM:
+    if model.model_platform not in PLATFORMS:
         raise _invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
 
 

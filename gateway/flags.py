@@ -184,14 +184,8 @@ UPSTREAM_FLAGS = (
         "Threads the gRPC server may use.",
         "the gRPC edge is not bound to a number of threads",
     ),
-    Flag("enable_model_warmup", _BOOL, True, "Replay a version's warm-up requests.", "warm-up is not built yet"),
-    Flag(
-        "num_request_iterations_for_warmup",
-        _INT32,
-        0,
-        "Times each warm-up request is replayed; 0 means once.",
-        "warm-up is not built yet",
-    ),
+    Flag("enable_model_warmup", _BOOL, True, "Replay a version's warm-up requests before it serves."),
+    Flag("num_request_iterations_for_warmup", _INT32, 0, "Times each warm-up request is replayed; 0 means once."),
     Flag("version", _BOOL, False, "Print the versions of the server and of TensorFlow, and exit."),
     Flag(
         "monitoring_config_file",

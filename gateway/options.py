@@ -64,6 +64,8 @@ class ServerOptions:
     """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
+    num_warmup_iterations: int
+    """How often each warm-up request of a version is run; 0: warm-up is off."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -132,6 +134,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         session_config=session_config,
         enable_signature_method_name_check=parsed.get_bool("enable_signature_method_name_check"),
         enable_serialization_as_tensor_content=parsed.get_bool("enable_serialization_as_tensor_content"),
+        num_warmup_iterations=_num_warmup_iterations(parsed),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
@@ -207,6 +210,12 @@ def _session_config(parsed: ParsedFlags) -> bytes:
     return ConfigProto(intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op).SerializeToString(
         deterministic=True
     )
+
+
+def _num_warmup_iterations(parsed: ParsedFlags) -> int:
+    if not parsed.get_bool("enable_model_warmup"):
+        return 0
+    return max(parsed.get_int("num_request_iterations_for_warmup"), 1)
 
 
 def _worker_command(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_loader import LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.server import RestOptions, RestServer
@@ -102,9 +102,11 @@ class ServerCore:
                 LoadOptions(
                     options.saved_model_tags,
                     options.session_config,
+                    options.num_warmup_iterations,
                     options.enable_signature_method_name_check,
                     options.enable_serialization_as_tensor_content,
-                )
+                ),
+                {model.name: model.platform for model in options.models},
             ),
             RoutePublisher(self._route_table),
             clock,

@@ -7,7 +7,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | command | request fields | reply fields |
 |---|---|---|
 | hello | – | pid, epoch, wire_version, tensorflow_version, num_execution_threads |
-| load | handle, name and the arguments of open_saved_model | signature_def_map, load_us |
+| load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | stop | – | – |
@@ -19,6 +19,13 @@ from typing import Any
 
 import msgpack
 
+# Platforms of ``load``, as a model's configuration calls them.
+TENSORFLOW_PLATFORM = "tensorflow"
+HASHMAP_PLATFORM = "hashmap"
+
+# What an inference call on a platform without signatures is answered with, upstream's text.
+WRONG_SERVABLE_TYPE = "Servable type doesn't match the asked for type."
+
 # Name and type of every field a reader relies on; a list is of strings.
 REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "hello": {},
@@ -28,7 +35,9 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "version": int,
         "path": str,
         "tags": list,
-        "session_config": bytes,
+        "session_config": bytes,  # a serialized tensorflow.ConfigProto, or empty
+        "num_warmup_iterations": int,
+        "platform": str,
         "checks_method_names": bool,
         "outputs_as_content": bool,
     },

@@ -6,6 +6,8 @@ them to gRPC and HTTP. Exceptions never cross a process; a code and a message do
 Source: the canonical codes of google/rpc/code.proto, which tensorflow.error.Code and grpc.StatusCode share.
 """
 
+import errno
+import os
 from enum import IntEnum
 
 
@@ -59,3 +61,18 @@ class ServingError(Exception):
 
     def __hash__(self) -> int:
         return hash((self.code, self.message))
+
+
+_FILE_ERROR_CODES = {
+    errno.ENOENT: Code.NOT_FOUND,
+    errno.ENOTDIR: Code.FAILED_PRECONDITION,
+    errno.EISDIR: Code.FAILED_PRECONDITION,
+    errno.EACCES: Code.PERMISSION_DENIED,
+    errno.EPERM: Code.PERMISSION_DENIED,
+}
+
+
+def of_os_error(error: OSError, path: str) -> ServingError:
+    """The file system's error as TensorFlow tells it: ``path; No such file or directory``."""
+    number = error.errno or 0
+    return ServingError(_FILE_ERROR_CODES.get(number, Code.UNKNOWN), f"{path}; {os.strerror(number)}")

@@ -72,11 +72,20 @@ def leaks_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of SavedModels made by tests/saved_models/make_models.py, with real TensorFlow in a child process."""
+    return made_by("make_models.py", tmp_path_factory.mktemp("saved_models"))
+
+
+@pytest.fixture(scope="session")
+def model_kinds(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of SavedModels of every kind, made by tests/saved_models/make_model_kinds.py in the same way."""
+    return made_by("make_model_kinds.py", tmp_path_factory.mktemp("model_kinds"))
+
+
+def made_by(program: str, out: pathlib.Path) -> pathlib.Path:
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')
-    out = tmp_path_factory.mktemp("saved_models")
     made = subprocess.run(
-        [sys.executable, str(TESTS / "saved_models" / "make_models.py"), str(out)],
+        [sys.executable, str(TESTS / "saved_models" / program), str(out)],
         capture_output=True,
         text=True,
         check=False,

@@ -16,12 +16,12 @@ import zmq
 
 from tensorgate._native import frame_header
 from tensorgate._native.data_loop import DataLoop
-from tensorgate._native.session import SessionError
 from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.workers.mailbox import Mailbox
-from tensorgate.workers.saved_model import open_saved_model
+from tensorgate.workers.servables import Servable, VersionToLoad, open_servable
+from tensorgate.workers.warmup import warm_up
 
 logger = logging.getLogger("tensorgate.worker.commands")
 
@@ -54,6 +54,8 @@ class CommandServer:
         self._socket.set(zmq.LINGER, 1000)
         self._socket.bind(endpoint)
         self._mailbox = Mailbox()
+        # By handle; written by loader threads, one handle by one thread.
+        self._servables: dict[int, Servable] = {}
         self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
@@ -73,6 +75,12 @@ class CommandServer:
         self._mailbox.post(self._end)
         self._thread.join()
         self._loaders.shutdown(wait=True, cancel_futures=True)
+
+    def unload_all(self) -> None:
+        """Closes every version that is loaded; after ``stop``, and once the data loop runs nothing any more. Blocks."""
+        for handle in self._data_loop.handles:
+            self._data_loop.withdraw(handle)
+            self._servables.pop(handle).close()
 
     def _end(self) -> None:
         self._stopping = True
@@ -143,14 +151,7 @@ class CommandServer:
         def load() -> None:
             began = time.monotonic()
             try:
-                session = open_saved_model(
-                    fields["path"],
-                    fields["version"],
-                    fields["tags"],
-                    fields["session_config"],
-                    fields["checks_method_names"],
-                    fields["outputs_as_content"],
-                )
+                servable = _open_warm(fields)
             except ServingError as error:
                 answer(error)
                 return
@@ -161,12 +162,13 @@ class CommandServer:
                 return
             took_us = round((time.monotonic() - began) * 1e6)
             try:
-                self._data_loop.register_servable(fields["handle"], session)
+                self._data_loop.register_servable(fields["handle"], servable.runner)
             except ValueError as error:
-                session.close()
+                servable.close()
                 answer(ServingError(Code.INVALID_ARGUMENT, str(error)))
                 return
-            answer({"signature_def_map": session.signature_def_map, "load_us": took_us})
+            self._servables[fields["handle"]] = servable
+            answer({"signature_def_map": servable.signature_def_map, "load_us": took_us})
 
         self._loaders.submit(load)
 
@@ -175,14 +177,13 @@ class CommandServer:
 
         def unload() -> None:
             """Waits for the version's last run, and closing frees variables: both can take a while."""
-            session = self._data_loop.withdraw(handle)
-            if session is None:
+            if self._data_loop.withdraw(handle) is None:
                 answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {handle}"))
                 return
             try:
-                session.close()
-            except SessionError as error:
-                answer(ServingError(Code.of(error.code), error.message))
+                self._servables.pop(handle).close()
+            except ServingError as error:
+                answer(error)
             else:
                 answer({})
 
@@ -191,6 +192,28 @@ class CommandServer:
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})
         self._stop_worker()
+
+
+def _open_warm(fields: Mapping[str, Any]) -> Servable:
+    """What the fields of ``load`` ask for, loaded and warmed up; raises ServingError."""
+    servable = open_servable(
+        fields["platform"],
+        VersionToLoad(
+            fields["path"],
+            fields["version"],
+            tuple(fields["tags"]),
+            fields["session_config"],
+            fields["checks_method_names"],
+            fields["outputs_as_content"],
+        ),
+    )
+    try:
+        if fields["num_warmup_iterations"] > 0:
+            warm_up(servable.warmup_methods, fields["path"], fields["num_warmup_iterations"])
+    except BaseException:
+        servable.close()
+        raise
+    return servable
 
 
 def resident_bytes() -> int:

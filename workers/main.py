@@ -112,10 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     data_loop.drain()
     data_loop.stop()
     commands.stop()
-    for handle in data_loop.handles:
-        session = data_loop.withdraw(handle)
-        if session is not None:
-            session.close()
+    commands.unload_all()
     logger.info("%s ends by %s: %s", arguments.name, why, told(data_loop))
     context.term()
     return 0

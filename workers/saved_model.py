@@ -5,17 +5,30 @@ Stands on the line of a model version, behind the worker's ``load`` command; run
 Source: upstream's saved_model_bundle_factory and TensorFlow's cc/saved_model/loader (checks and texts).
 """
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf import text_format
 
+from tensorgate._native import execution_pool
+from tensorgate._native.execution_pool import run_once
 from tensorgate._native.session import Session, SessionError
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorgate.workers.warmup import WarmupMethod
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+
+# By the kind of log in PredictionLog.
+_METHODS_OF_LOGS = {
+    "predict_log": execution_pool.PREDICT,
+    "classify_log": execution_pool.CLASSIFY,
+    "regress_log": execution_pool.REGRESS,
+    "multi_inference_log": execution_pool.MULTI_INFERENCE,
+    "session_run_log": execution_pool.SESSION_RUN,
+}
 
 
 def open_saved_model(
@@ -53,6 +66,27 @@ def open_saved_model(
         session.close()
         raise
     return session
+
+
+class SavedModelServable:
+    """A Servable over an open session, which it closes."""
+
+    def __init__(self, session: Session) -> None:
+        self.runner = session
+
+    @property
+    def signature_def_map(self) -> bytes:
+        return self.runner.signature_def_map
+
+    @property
+    def warmup_methods(self) -> Mapping[str, WarmupMethod]:
+        return {log: functools.partial(run_once, self.runner, method) for log, method in _METHODS_OF_LOGS.items()}
+
+    def close(self) -> None:
+        try:
+            self.runner.close()
+        except SessionError as error:
+            raise ServingError(Code.of(error.code), error.message) from error
 
 
 def _check_folder(path: str) -> str:

@@ -6,11 +6,13 @@ edge loop's thread.
 
 import asyncio
 import weakref
+from collections.abc import Mapping
 
 from tensorgate.gateway.core.loader import Loader, LoaderFactory
 from tensorgate.gateway.core.source import ServableData
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
-from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions, WorkerLoader
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.gateway.dispatch.worker_loader import LoaderState, WorkerLoader
+from tensorgate.protos.control_messages import TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
 
 NO_WORKER_TEXT = "No worker is up; the log says why."
@@ -42,11 +44,15 @@ class Placement:
         """
         return self._trouble
 
-    def loader_factory(self, options: LoadOptions) -> LoaderFactory:
-        """Makes loaders that place their version here, all with the same options."""
+    def loader_factory(self, options: LoadOptions, platforms: Mapping[str, str] | None = None) -> LoaderFactory:
+        """Makes loaders that place their version here, all with the same options.
+
+        ``platforms``: of models, by name, read when a loader is made; a model that is not in it is TensorFlow's.
+        """
+        platform_of = {} if platforms is None else platforms
 
         def make_loader(data: ServableData) -> Loader:
-            loader = WorkerLoader(data, self, options)
+            loader = WorkerLoader(data, self, platform_of.get(data.id.name, TENSORFLOW_PLATFORM), options)
             self._made.add(loader)
             return loader
 

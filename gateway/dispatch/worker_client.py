@@ -10,7 +10,7 @@ The message layout is that of tensorgate.protos.control_messages.
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,22 @@ class WorkerHealth:
     in_flight: int
     completed: int
     rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How versions are loaded, whichever they are; what a platform has no use for, it passes over."""
+
+    tags: tuple[str, ...] = ("serve",)
+    """Of the MetaGraph in a SavedModel."""
+    session_config: bytes = b""
+    """A serialized tensorflow.ConfigProto, or empty."""
+    num_warmup_iterations: int = 0
+    """How often each of the version's warm-up requests is run; 0: they are not looked at."""
+    checks_method_names: bool = False
+    """A signature serves only the API that its method_name is of."""
+    outputs_as_content: bool = False
+    """PredictResponses carry tensor_content rather than typed values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +170,9 @@ class WorkerClient:
         return self._info
 
     async def load(
-        self,
-        servable_handle: int,
-        name: str,
-        version: int,
-        path: str,
-        tags: Sequence[str],
-        session_config: bytes,
-        checks_method_names: bool = False,
-        outputs_as_content: bool = False,
+        self, servable_handle: int, name: str, version: int, path: str, platform: str, options: LoadOptions
     ) -> LoadedServable:
-        """Loads a SavedModel; takes as long as it takes, but ends with the worker. Raises ServingError.
-
-        ``checks_method_names``: a signature serves only the API that its method_name is of; ``outputs_as_content``:
-        PredictResponses carry tensor_content rather than typed values.
-        """
+        """Loads a version and warms it up; takes as long as it takes, but ends with the worker. Raises ServingError."""
         reply = await self.command(
             "load",
             {
@@ -176,10 +180,12 @@ class WorkerClient:
                 "name": name,
                 "version": version,
                 "path": path,
-                "tags": list(tags),
-                "session_config": session_config,
-                "checks_method_names": checks_method_names,
-                "outputs_as_content": outputs_as_content,
+                "platform": platform,
+                "tags": list(options.tags),
+                "session_config": options.session_config,
+                "num_warmup_iterations": options.num_warmup_iterations,
+                "checks_method_names": options.checks_method_names,
+                "outputs_as_content": options.outputs_as_content,
             },
             None,
         )

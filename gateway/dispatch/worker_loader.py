@@ -9,14 +9,14 @@ Source: of the contract, tensorflow_serving/core/loader.h; upstream has no proce
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker import Replica
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.protos.control_messages import HASHMAP_PLATFORM, WRONG_SERVABLE_TYPE
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_loader")
@@ -25,19 +25,6 @@ logger = logging.getLogger("tensorgate.worker_loader")
 # worker leaves the others some time to serve.
 MIN_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """The same for all versions: SavedModel tags, a serialized tensorflow.ConfigProto (or empty), and more.
-
-    All of it as WorkerClient.load takes it.
-    """
-
-    tags: tuple[str, ...] = ("serve",)
-    session_config: bytes = b""
-    checks_method_names: bool = False
-    outputs_as_content: bool = False
 
 
 class Host(Protocol):
@@ -77,8 +64,9 @@ class WorkerLoader:
     for it fail with UNAVAILABLE.
     """
 
-    def __init__(self, data: ServableData, host: Host, options: LoadOptions) -> None:
+    def __init__(self, data: ServableData, host: Host, platform: str, options: LoadOptions) -> None:
         self._data = data
+        self._platform = platform
         self._host = host
         self._options = options
         self._state = LoaderState.NEW
@@ -100,6 +88,8 @@ class WorkerLoader:
     @property
     def signature_def_map(self) -> bytes:
         """Hosting: as the first load answered it; a version's files do not change while it is loaded."""
+        if self._platform == HASHMAP_PLATFORM:
+            raise ServingError(Code.INVALID_ARGUMENT, WRONG_SERVABLE_TYPE)
         return self._signature_def_map
 
     @property
@@ -175,14 +165,7 @@ class WorkerLoader:
         self._is_loading = True
         try:
             loaded = await worker.load(
-                handle,
-                self._data.id.name,
-                self._data.id.version,
-                self._data.path,
-                self._options.tags,
-                self._options.session_config,
-                self._options.checks_method_names,
-                self._options.outputs_as_content,
+                handle, self._data.id.name, self._data.id.version, self._data.path, self._platform, self._options
             )
         except BaseException:
             if self._worker is worker:

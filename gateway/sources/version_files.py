@@ -9,6 +9,7 @@ Source: the layout of a SavedModel (tensorflow/cc/saved_model/constants.h).
 
 import os
 import re
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ class Fingerprint:
     """A folder at one moment: (relative path, size in bytes, modification time in ns) of what is in it, sorted.
 
     Folders are in it too, with a slash at the end and size 0: they change when a file is added, whatever time the
-    file itself was given. ``need`` is what the graph says of its checkpoint, asked where that is not all there.
+    file itself was given. A version that is a file, as a lookup table's is, is there as ".". ``need`` is what the graph
+    says of its checkpoint, asked where that is not all there.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -63,7 +65,8 @@ def look_at(path: str, last: Fingerprint | None = None) -> Fingerprint | None:
             status = os.lstat(path)
         except FileNotFoundError:
             return None
-        files.append(("./", 0, status.st_mtime_ns))
+        is_file = stat.S_ISREG(status.st_mode)
+        files.append((".", status.st_size, status.st_mtime_ns) if is_file else ("./", 0, status.st_mtime_ns))
     seen = tuple(sorted(files))
     return Fingerprint(seen, _checkpoint_need(path, seen, last))
 
@@ -83,8 +86,10 @@ def _checkpoint_need(
 
 
 def missing_files(fingerprint: Fingerprint) -> list[str]:
-    """What a SavedModel with these files lacks; empty for a complete layout."""
+    """What a SavedModel with these files lacks; empty for a complete layout, and for a version that is one file."""
     names = {name for name, _, _ in fingerprint.files}
+    if names == {"."}:
+        return []
     missing = [] if names.intersection(SAVED_MODEL_FILES) else ["saved_model.pb"]
     # A folder for variables that is empty, as TensorFlow 1 makes for a graph without any, promises none.
     has_begun = any(name.startswith("variables/") and name != "variables/" for name in names)

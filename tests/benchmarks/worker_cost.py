@@ -14,7 +14,7 @@ import time
 
 from softmax import make_softmax_model, softmax_request
 
-from tensorgate._native.predict import predict_once
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate._native.tf_c_api import load_library
 from tensorgate.workers.saved_model import open_saved_model
 
@@ -30,11 +30,11 @@ def main() -> None:
         session = open_saved_model(str(base_path / "1"), 1, ["serve"], b"")
     payload = softmax_request()
     for _ in range(200):
-        assert predict_once(session, payload)[0] == 0
+        assert run_once(session, PREDICT, payload)[0] == 0
     totals, runs = [], []
     for _ in range(arguments.runs):
         began = time.perf_counter_ns()
-        run_us = predict_once(session, payload)[3]
+        run_us = run_once(session, PREDICT, payload)[3]
         totals.append((time.perf_counter_ns() - began) / 1000)
         runs.append(run_us)
     session.close()

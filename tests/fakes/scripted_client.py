@@ -1,9 +1,8 @@
 """A WorkerClient without sockets: loads and unloads end when and how the test says."""
 
 import asyncio
-from collections.abc import Sequence
 
-from tensorgate.gateway.dispatch.worker_client import LoadedServable
+from tensorgate.gateway.dispatch.worker_client import LoadedServable, LoadOptions
 from tensorgate.protos.status_codes import ServingError
 
 
@@ -25,15 +24,7 @@ class ScriptedClient:
         self._died.set_result(cause)
 
     async def load(
-        self,
-        servable_handle: int,
-        _name: str,
-        version: int,
-        _path: str,
-        _tags: Sequence[str],
-        _session_config: bytes,
-        _checks_method_names: bool = False,
-        _outputs_as_content: bool = False,
+        self, servable_handle: int, _name: str, version: int, _path: str, _platform: str, _options: LoadOptions
     ) -> LoadedServable:
         self.calls.append(("load", servable_handle))
         allowed = asyncio.ensure_future(self.may_load.wait())

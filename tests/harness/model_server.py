@@ -4,17 +4,19 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import os
 import pathlib
 import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
 
+from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis import (
@@ -22,6 +24,9 @@ from tensorgate.protos.tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+START_TIMEOUT_S = 60.0
+SERVER = python_command("tensorgate.gateway.main")
 
 
 def free_port() -> int:
@@ -51,6 +56,23 @@ def floats(*values: float) -> TensorProto:
     tensor = TensorProto(dtype=types_pb2.DT_FLOAT, float_val=values)
     tensor.tensor_shape.dim.add(size=len(values))
     return tensor
+
+
+def strings(*values: bytes) -> TensorProto:
+    tensor = TensorProto(dtype=types_pb2.DT_STRING, string_val=values)
+    tensor.tensor_shape.dim.add(size=len(values))
+    return tensor
+
+
+def config_flag(folder: pathlib.Path, models: Mapping[str, pathlib.Path]) -> str:
+    """Writes a config file that names the models and their base paths into the folder; the flag for it."""
+    lines = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
+        for name, path in models.items()
+    )
+    path = folder / "models.config"
+    path.write_text(f"model_config_list {{\n{lines}}}\n", encoding="utf-8")
+    return f"--model_config_file={path}"
 
 
 def predict_request(model_name: str, version: int | None = None, **inputs: TensorProto) -> PredictRequest:
@@ -122,3 +144,49 @@ class ModelServer:
 
 
 StartServer = Callable[..., ModelServer]
+
+
+@contextlib.contextmanager
+def running_servers(log_folder: pathlib.Path) -> Iterator[StartServer]:
+    """Gives a function that starts servers with the flags given, each ready when returned; stops them at the end."""
+    servers: list[ModelServer] = []
+
+    def start(
+        *flags: str,
+        wait: bool = True,
+        environment: dict[str, str] | None = None,
+        current_folder: pathlib.Path | None = None,
+    ) -> ModelServer:
+        port, rest_port = free_port(), free_port()
+        log_path = log_folder / f"server-{len(servers)}.log"
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                [*SERVER, f"--port={port}", f"--rest_api_port={rest_port}", *flags],
+                cwd=current_folder,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
+        server = ModelServer(process, port, rest_port, log_path, grpc.insecure_channel(f"127.0.0.1:{port}"))
+        servers.append(server)
+        if wait:
+            wait_until(server.is_ready, f"{flags} ready", START_TIMEOUT_S)
+        return server
+
+    try:
+        yield start
+    finally:
+        stuck = [server for server in servers if not stopped(server)]
+        assert not stuck, f"servers that did not stop on SIGTERM: {[server.log for server in stuck]}"
+
+
+def stopped(server: ModelServer) -> bool:
+    """Stops it, in order or else by force; whether it was in order."""
+    server.channel.close()
+    try:
+        server.stop()
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        server.process.wait()
+        return False
+    return True

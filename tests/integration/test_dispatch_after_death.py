@@ -19,7 +19,7 @@ from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_loader import LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS
 
@@ -135,7 +135,7 @@ def test_withdrawing_waits_for_a_request_that_only_the_workers_death_ends() -> N
             worker = served.supervisor.worker
             assert worker is not None
             with pytest.raises(ServingError, match="exited with code 5"):
-                await worker.load(99, "exit", 1, "/models/exit/1", ["serve"], b"")
+                await worker.load(99, "exit", 1, "/models/exit/1", "tensorflow", LoadOptions())
             await withdrawn
             assert (await error_of(held)).code == Code.UNAVAILABLE
 

@@ -20,7 +20,7 @@ import zmq
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker_options import FAKE_WORKER
 from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS as OPTIONS
@@ -142,7 +142,7 @@ def test_an_exit_code_is_told_apart_from_a_signal_and_commands_under_way_fail_wi
         async with supervised() as watched:
             worker = await watched.supervisor.start()
             with pytest.raises(ServingError, match="exited with code 5") as caught:
-                await worker.load(1, "exit", 1, "/models/exit/1", ["serve"], b"")
+                await worker.load(1, "exit", 1, "/models/exit/1", "tensorflow", LoadOptions())
             assert caught.value.code == Code.UNAVAILABLE
             _, cause = await watched.downs.get()
             assert cause == caught.value

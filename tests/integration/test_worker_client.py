@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
-from tensorgate.gateway.dispatch.worker_client import WorkerClient, WorkerHealth
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient, WorkerHealth
 from tensorgate.protos import control_messages
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker import Endpoints, FakeWorker
@@ -53,7 +53,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def load(pair: Pair) -> None:
-    loaded = await pair.client.load(5, "m", 1, "/models/m/1", ["serve"], b"")
+    loaded = await pair.client.load(5, "m", 1, "/models/m/1", "tensorflow", LoadOptions())
     assert (loaded.signature_def_map, loaded.load_us) == (b"", 1234)
 
 
@@ -78,7 +78,7 @@ def test_a_workers_refusal_is_raised_with_its_code(tmp_path: pathlib.Path) -> No
     async def scenario() -> None:
         async with connected(tmp_path) as pair:
             with pytest.raises(ServingError) as caught:
-                await pair.client.load(5, "missing", 1, "/nowhere", ["serve"], b"")
+                await pair.client.load(5, "missing", 1, "/nowhere", "tensorflow", LoadOptions())
             assert caught.value == ServingError(Code.NOT_FOUND, "no SavedModel in /nowhere")
 
     run(scenario)

@@ -92,6 +92,8 @@ ACTING = {
     "grpc_channel_arguments",
     "enable_signature_method_name_check",
     "enable_serialization_as_tensor_content",
+    "enable_model_warmup",
+    "num_request_iterations_for_warmup",
     "version",
 }
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tensorgate._native import frame_header
 from tensorgate._native.data_loop import DataLoop
-from tensorgate._native.predict import predict_once
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate._native.session import Session
 from tensorgate.protos.status_codes import Code
 from tensorgate.protos.tensorflow.core.framework import types_pb2
@@ -26,7 +26,6 @@ from tests.fakes.frame_connection import SIZES, FrameConnection, packed
 
 pytestmark = pytest.mark.usefixtures("libtensorflow")
 
-PREDICT = 1
 EPOCH = 7
 SLOW, FAST, ECHO, PRODUCT = 1, 2, 3, 4
 HOURS = 10**9  # rounds of the slow model
@@ -115,9 +114,9 @@ def sessions(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[dict[in
         for handle, name in ((SLOW, "slow"), (FAST, "half_plus_two"), (ECHO, "echo"), (PRODUCT, "product"))
     }
     for _ in range(200):  # first runs are slow: they optimise the graph
-        predict_once(opened[FAST], four())
-        predict_once(opened[SLOW], rounds(0))
-        predict_once(opened[PRODUCT], size(2))
+        run_once(opened[FAST], PREDICT, four())
+        run_once(opened[SLOW], PREDICT, rounds(0))
+        run_once(opened[PRODUCT], PREDICT, size(2))
     yield opened
     for session in opened.values():
         session.close()
@@ -278,7 +277,7 @@ def test_the_longest_deadline_there_is_does_not_overflow_into_one_that_has_passe
 ) -> None:
     gateway.send(1, SLOW, rounds(1), remaining_us=2**63 - 1)
     assert gateway.replies(1)[1][0] == Code.OK
-    assert predict_once(sessions[SLOW], rounds(1), 2**63 - 1)[0] == Code.OK
+    assert run_once(sessions[SLOW], PREDICT, rounds(1), 2**63 - 1)[0] == Code.OK
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tensorgate._native.predict import predict_once
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate._native.session import Session
 from tensorgate._native.tensor_decode import decode_tensor_proto
 from tensorgate.protos.status_codes import Code, ServingError
@@ -56,7 +56,7 @@ def request(name: str, signature: str = "", output_filter: tuple[str, ...] = (),
 
 
 def predict(session: Session, payload: bytes, remaining_us: int = -1) -> PredictResponse:
-    code, message, response, _ = predict_once(session, payload, remaining_us)
+    code, message, response, _ = run_once(session, PREDICT, payload, remaining_us)
     if code:
         raise ServingError(Code.of(code), message.decode())
     return PredictResponse.FromString(bytes(response))

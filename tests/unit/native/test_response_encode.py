@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tensorgate._native.predict import predict_once
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -45,7 +45,7 @@ def test_bools_of_any_byte_are_sent_as_true_or_false(decode_raw: str) -> None:
     session = open_saved_model(decode_raw, 1, ["serve"], b"")
     text = TensorProto(dtype=types_pb2.DT_STRING, string_val=[b"\0\1\2\x80\xff"])
     text.tensor_shape.SetInParent()
-    code, message, response, _ = predict_once(session, PredictRequest(inputs={"text": text}).SerializeToString())
+    code, message, response, _ = run_once(session, PREDICT, PredictRequest(inputs={"text": text}).SerializeToString())
     assert (code, message) == (0, b"")
     bools = PredictResponse.FromString(bytes(response)).outputs["bools"]
     assert list(bools.bool_val) == [False, True, True, True, True]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tensorgate._native.predict import predict_once
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate._native.session import Session
 from tensorgate.protos.status_codes import Code
 from tensorgate.protos.tensorflow.core.framework import types_pb2
@@ -35,20 +35,20 @@ def test_nothing_runs_on_a_closed_session(session: Session) -> None:
     session.close()
     session.close()
     with pytest.raises(RuntimeError, match="closed"):
-        predict_once(session, ONE_ROUND)
+        run_once(session, PREDICT, ONE_ROUND)
 
 
 def test_a_session_is_not_closed_while_a_request_runs_on_it(session: Session) -> None:
     request = PredictRequest(inputs={"rounds": TensorProto(dtype=types_pb2.DT_INT32, int_val=[10**9])})
     codes: list[int] = []
     run = threading.Thread(
-        target=lambda: codes.append(predict_once(session, request.SerializeToString(), 1_000_000)[0])
+        target=lambda: codes.append(run_once(session, PREDICT, request.SerializeToString(), 1_000_000)[0])
     )
     run.start()
     refused = False
     while not codes:
         try:
-            predict_once(session, ONE_ROUND)
+            run_once(session, PREDICT, ONE_ROUND)
             session.close()
             break
         except RuntimeError as error:
@@ -61,7 +61,7 @@ def test_a_session_is_not_closed_while_a_request_runs_on_it(session: Session) ->
 def test_a_session_that_was_never_loaded_is_no_session() -> None:
     session = Session.__new__(Session)
     with pytest.raises(RuntimeError, match="closed"):
-        predict_once(session, ONE_ROUND)
+        run_once(session, PREDICT, ONE_ROUND)
     with pytest.raises(RuntimeError, match="open session"):
         session.bind_signatures([])
     session.close()
@@ -72,7 +72,7 @@ def test_a_session_is_loaded_once_and_bound_once(session: Session, path: str) ->
         session.__init__(path, 1, ["serve"])  # type: ignore[misc]
     with pytest.raises(RuntimeError, match="bound once"):
         session.bind_signatures([])
-    assert predict_once(session, ONE_ROUND)[0] == 0
+    assert run_once(session, PREDICT, ONE_ROUND)[0] == 0
 
 
 def test_a_session_that_is_dropped_closes_itself(path: str) -> None:

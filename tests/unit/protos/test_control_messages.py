@@ -17,8 +17,10 @@ def test_a_request_comes_out_as_it_went_in() -> None:
         "name": "m",
         "version": -1,
         "path": "/p",
+        "platform": "tensorflow",
         "tags": ["serve"],
         "session_config": b"\x08\x01",
+        "num_warmup_iterations": 1,
         "checks_method_names": True,
         "outputs_as_content": False,
     }

@@ -12,7 +12,8 @@ from tensorgate.gateway.dispatch import worker_loader
 from tensorgate.gateway.dispatch.placement import NO_WORKER_TEXT, Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
-from tensorgate.gateway.dispatch.worker_loader import LoaderState, LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.dispatch.worker_loader import LoaderState
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.scripted_client import ScriptedClient
 

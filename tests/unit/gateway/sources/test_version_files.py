@@ -208,12 +208,23 @@ def test_what_does_not_exist_is_none(tmp_path: pathlib.Path) -> None:
     assert look_at(str(tmp_path / "7")) is None
 
 
-@pytest.mark.parametrize("kind", ["a file", "a dangling link", "an empty folder"])
+def test_a_version_that_is_a_file_lacks_nothing_and_changes_with_its_size(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "7"
+    path.write_bytes(b"a,b")
+    seen = look_at(str(path))
+    assert seen is not None
+    assert missing_files(seen) == []
+    os.utime(path, ns=(0, seen.files[0][2]))
+    assert look_at(str(path)) == seen
+    path.write_bytes(b"a,bc")
+    os.utime(path, ns=(0, seen.files[0][2]))
+    assert look_at(str(path)) != seen
+
+
+@pytest.mark.parametrize("kind", ["a dangling link", "an empty folder"])
 def test_a_name_without_a_model_behind_it_is_a_version_that_lacks_its_files(tmp_path: pathlib.Path, kind: str) -> None:
     path = tmp_path / "7"
-    if kind == "a file":
-        path.write_bytes(b"a,b")
-    elif kind == "a dangling link":
+    if kind == "a dangling link":
         path.symlink_to(tmp_path / "nowhere")
     else:
         path.mkdir()

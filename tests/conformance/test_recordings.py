@@ -1,0 +1,146 @@
+"""Replays answers recorded from TensorFlow Serving, set-up by set-up, against this server.
+
+The recordings lie beside the checkout, in shared/recordings, or where TENSORGATE_RECORDINGS says; their README tells
+what they are. What is known to differ stands here with its reason, and has to differ: an entry that has come true is to
+be taken out.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tests.harness.model_server import ModelServer, running_servers
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECORDINGS = pathlib.Path(os.environ.get("TENSORGATE_RECORDINGS") or ROOT.parent / "shared" / "recordings")
+REPLAY_TIMEOUT_S = 100
+
+pytestmark = pytest.mark.skipif(
+    not (RECORDINGS / "replay.py").exists(),
+    reason=f"no recordings in {RECORDINGS}; TENSORGATE_RECORDINGS names their folder",
+)
+
+# Cases whose answer is meant to be another one, or has to be; by id.
+DIFFERENCES: Mapping[str, str] = {
+    "grpc_codec/dtype-resource": "resources are refused before TensorFlow is asked, in fewer words",
+    "rest_http/bare-lf": "llhttp takes a request line without CR for an attack",
+    "rest_http/gzip-two-members": "a gzip body of several members is a whole one (RFC 1952)",
+    "rest_verbs/other-FOO": "llhttp refuses unknown verbs with 400",
+    "rest_verbs/other-get": "llhttp refuses unknown verbs with 400",
+    "rest_dtype/float64-tiny-inputs": "the shortest digits that read back as the same number are sent",
+}
+
+# What is not built yet: cases by id, or whole groups, none of whose cases may pass.
+GAPS: Mapping[str, str] = {
+    "grpc_classify/*": "Classify is not served yet",
+    "grpc_regress/*": "Regress is not served yet",
+    "grpc_multi/*": "MultiInference is not served yet",
+    "rest_classify/*": "Classify is not served yet",
+    "rest_regress/*": "Regress is not served yet",
+    "grpc_wire/garbage-Classify": "Classify is not served yet",
+    "grpc_wire/garbage-Regress": "Regress is not served yet",
+    "grpc_wire/empty-Regress": "Regress is not served yet",
+    "grpc_wire/garbage-HandleReloadConfigRequest": "reloading is not served yet",
+}
+
+# Set-ups that ask for what is not built yet; they are replayed up to the first case that fails.
+UNBUILT: Mapping[str, str] = {
+    "batching": "requests are not merged yet",
+    "batching_per_model": "requests are not merged yet",
+    "batching_plain": "requests are not merged yet",
+    "batching_queue": "requests are not merged yet",
+    "batching_split": "requests are not merged yet",
+    "content": "--enable_serialization_as_tensor_content does not act yet",
+    "extras": "no signature method check and no metrics yet",
+    "reload": "reloading is not served yet",
+    "reload_model_type": "reloading is not served yet",
+    "reload_no_platform": "reloading is not served yet",
+    "reload_type_and_platform": "reloading is not served yet",
+}
+
+SETUPS = {
+    "plain": ("cases_plain.jsonl", "cases_plain_rest.jsonl", "cases_plain_grpc.jsonl"),
+    "single": ("cases_single.jsonl",),
+    "timeout": ("cases_timeout.jsonl",),
+    **{name: (f"cases_{name}.jsonl",) for name in UNBUILT},
+}
+
+
+class AnswersDifferError(Exception):
+    """Answers differ from the recorded ones, and are not known to."""
+
+
+def flags_of(setup: str, files: pathlib.Path) -> list[str]:
+    """The set-up's flags but for the ports; writes its config files into the folder."""
+    command = [sys.executable, "-B", str(RECORDINGS / "servers.py"), setup, f"--files={files}", "--port=0", "--rest=0"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    _server, *flags = shlex.split(printed)
+    return [flag for flag in flags if not flag.startswith(("--port=", "--rest_api_port="))]
+
+
+def replay(server: ModelServer, setup: str, *, up_to_a_failure: bool) -> tuple[list[tuple[str, str]], str]:
+    """Of each case its id and outcome (pass, FAIL, deviates), and what was printed. Some ids are there twice."""
+    files = [str(RECORDINGS / name) for name in SETUPS[setup]]
+    addresses = [f"--grpc=127.0.0.1:{server.port}", f"--rest=127.0.0.1:{server.rest_port}"]
+    outcomes: list[tuple[str, str]] = []
+    printed = []
+    command = ["timeout", str(REPLAY_TIMEOUT_S), sys.executable, "-Bu", str(RECORDINGS / "replay.py")]
+    with subprocess.Popen([*command, *addresses, *files], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            printed.append(line)
+            match = re.match(r"(pass|FAIL|deviates) +(.+?)  \(", line)
+            if match is not None:
+                outcomes.append((match[2], match[1]))
+                if up_to_a_failure and match[1] == "FAIL":
+                    process.terminate()
+                    break
+    return outcomes, "".join(printed)
+
+
+def test_every_set_up_is_replayed() -> None:
+    assert {path.name for path in RECORDINGS.glob("cases_*.jsonl")} == {
+        name for each in SETUPS.values() for name in each
+    }
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        pytest.param(
+            setup, marks=pytest.mark.xfail(raises=AnswersDifferError, reason=UNBUILT[setup]) if setup in UNBUILT else ()
+        )
+        for setup in SETUPS
+    ],
+)
+def test_the_server_answers_as_tensorflow_serving_did(setup: str, tmp_path: pathlib.Path) -> None:
+    with running_servers(tmp_path) as start_server:
+        server = start_server(*flags_of(setup, tmp_path))
+        outcomes, printed = replay(server, setup, up_to_a_failure=setup in UNBUILT)
+        server.is_ready()  # fails where the server has ended
+
+    ids = {case for case, _ in outcomes}
+    known = {
+        case: why
+        for case in ids
+        if (why := {**DIFFERENCES, **GAPS}.get(case) or GAPS.get(f"{case.partition('/')[0]}/*"))
+    }
+    if any(outcome == "FAIL" and case not in known for case, outcome in outcomes):
+        raise AnswersDifferError(printed)
+    assert len(outcomes) == sum(count_cases(RECORDINGS / name) for name in SETUPS[setup]), printed
+    settled = {case: known[case] for case, outcome in outcomes if outcome == "pass" and case in known}
+    assert not settled, "known to differ, and yet these pass: they are to be taken out of the list"
+    if setup == "plain":
+        groups = {f"{case.partition('/')[0]}/*" for case in ids}
+        assert {*DIFFERENCES, *GAPS} <= ids | groups
+
+
+def count_cases(path: pathlib.Path) -> int:
+    with path.open(encoding="utf-8") as lines:
+        return sum(1 for line in lines if line.strip())
