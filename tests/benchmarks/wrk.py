@@ -46,7 +46,8 @@ def run(
     with tempfile.NamedTemporaryFile("w", prefix="wrk-", suffix=".lua") as script:
         script.write(_SCRIPT.format(body=json.dumps(str(body)), headers="\n".join(lines)))
         script.flush()
-        command = ["wrk", "-t1", f"-c{concurrency}", f"-d{run_s}s", "-s", script.name, f"http://127.0.0.1:{port}{path}"]
+        shape = ["-t1", f"-c{concurrency}", f"-d{run_s}s", "--timeout", "60s"]
+        command = ["wrk", *shape, "-s", script.name, f"http://127.0.0.1:{port}{path}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=run_s + 60).stdout
     figures = re.search(r"figures (\d+) (\d+) (\d+) (\d+) (\d+)", done)
     if figures is None:
