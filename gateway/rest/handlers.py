@@ -109,7 +109,7 @@ class Handlers:
         try:
             # The signature of the pinned version: what is decoded with it runs on that version.
             signature = find_signature(pin.signatures, document.signature_name)
-            payload, form = await self._run(len(body), build_predict_request, document, signature, model_spec)
+            payload, form = await self._run(len(body), build_predict_request, document, body, signature, model_spec)
         except BaseException:
             pin.release()
             raise

@@ -1,0 +1,18 @@
+"""Strings in JSON text: escapes on the way out, base64 both ways."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t
+
+from tensorgate._native.byte_writer cimport ByteWriter
+
+# Writes a string between quotation marks, escaped as Python's json does it; bytes above 127 pass as they are.
+cdef void put_json_string(ByteWriter* out, const uint8_t* text, size_t size) noexcept nogil
+
+# Writes padded base64.
+cdef void put_base64(ByteWriter* out, const uint8_t* data, size_t size) noexcept nogil
+
+# How many bytes padded base64 stands for, by its length and its last two characters; -1 where it cannot be that.
+cdef Py_ssize_t base64_decoded_size(const uint8_t* text, size_t size) noexcept nogil
+
+# Decodes padded base64 to as many bytes as base64_decoded_size says; False at a character that is none of its own.
+cdef bint decode_base64(const uint8_t* text, size_t size, uint8_t* to) noexcept nogil
