@@ -6,3 +6,6 @@ def base64_text(data: bytes) -> bytes:
 
 def base64_bytes(text: bytes) -> bytes | None:
     """What plain, padded base64 stands for; None if it is anything else."""
+
+def unescaped(text: bytes) -> bytes | None:
+    """What stands for a string between quotation marks; None if some escape is wrong, or it ends or breaks before."""

@@ -9,6 +9,7 @@ Source: RFC 8259 section 7 as Python's json.encoder writes it; RFC 4648 section 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from tensorgate._native.byte_writer cimport (
     ByteWriter,
@@ -139,6 +140,89 @@ cdef bint decode_base64(const uint8_t* text, size_t size, uint8_t* to) noexcept 
     return True
 
 
+cdef int _hex4(const uint8_t* at) noexcept nogil:
+    """The number that four hexadecimal digits are, -1 if any of them is none."""
+    cdef int number = 0, i
+    for i in range(4):
+        number <<= 4
+        if c"0" <= at[i] <= c"9":
+            number |= at[i] - c"0"
+        elif c"a" <= at[i] | 0x20 <= c"f":
+            number |= (at[i] | 0x20) - c"a" + 10
+        else:
+            return -1
+    return number
+
+
+cdef int read_escape(const uint8_t* at, uint32_t* character) noexcept nogil:
+    cdef uint8_t letter = at[1]
+    cdef int unit, second
+    if letter == c'"' or letter == c"\\" or letter == c"/":
+        character[0] = letter
+    elif letter == c"n":
+        character[0] = c"\n"
+    elif letter == c"t":
+        character[0] = c"\t"
+    elif letter == c"r":
+        character[0] = c"\r"
+    elif letter == c"f":
+        character[0] = c"\f"
+    elif letter == c"b":
+        character[0] = c"\b"
+    elif letter != c"u":
+        return 0
+    else:
+        unit = _hex4(at + 2)
+        if unit < 0 or 0xDC00 <= unit <= 0xDFFF:
+            return 0
+        if unit < 0xD800 or unit > 0xDFFF:
+            character[0] = <uint32_t>unit
+            return 6
+        second = _hex4(at + 8) if at[6] == c"\\" and at[7] == c"u" else -1
+        if not 0xDC00 <= second <= 0xDFFF:
+            return 0
+        character[0] = 0x10000 + ((<uint32_t>unit - 0xD800) << 10) + (<uint32_t>second - 0xDC00)
+        return 12
+    return 2
+
+
+cdef size_t utf8_size(uint32_t character) noexcept nogil:
+    if character < 0x80:
+        return 1
+    if character < 0x800:
+        return 2
+    return 3 if character < 0x10000 else 4
+
+
+cdef uint8_t* _put_utf8(uint8_t* to, uint32_t character) noexcept nogil:
+    cdef size_t size = utf8_size(character), i
+    if size == 1:
+        to[0] = <uint8_t>character
+        return to + 1
+    for i in range(size - 1, 0, -1):
+        to[i] = <uint8_t>(0x80 | character & 0x3F)
+        character >>= 6
+    # As many ones as there are bytes, and a zero.
+    to[0] = <uint8_t>((0xF00 >> size) | character)
+    return to + size
+
+
+cdef void unescape(const uint8_t* text, size_t size, uint8_t* to) noexcept nogil:
+    cdef const uint8_t* end = text + size
+    cdef const uint8_t* start = text
+    cdef uint32_t character = 0
+    while text < end:
+        if text[0] != c"\\":
+            text += 1
+            continue
+        memcpy(to, start, text - start)
+        to += text - start
+        text += read_escape(text, &character)
+        to = _put_utf8(to, character)
+        start = text
+    memcpy(to, start, text - start)
+
+
 # --- for tests --------------------------------------------------------------------------------------------------------
 
 def json_string(bytes text not None):
@@ -163,6 +247,25 @@ def base64_bytes(bytes text not None):
         return None
     data = PyBytes_FromStringAndSize(NULL, size)
     return data if decode_base64(start, PyBytes_GET_SIZE(text), <uint8_t*>PyBytes_AS_STRING(data)) else None
+
+
+def unescaped(bytes text not None):
+    cdef const uint8_t* start = <const uint8_t*>PyBytes_AS_STRING(text)
+    cdef const uint8_t* at = start
+    cdef uint32_t character = 0
+    cdef Py_ssize_t size = 0, escape_size
+    cdef bytes plain
+    while at - start < PyBytes_GET_SIZE(text):
+        if at[0] < 0x20 or at[0] == c'"':
+            return None
+        escape_size = read_escape(at, &character) if at[0] == c"\\" else 1
+        if escape_size == 0:
+            return None
+        size += utf8_size(character) if at[0] == c"\\" else 1
+        at += escape_size
+    plain = PyBytes_FromStringAndSize(NULL, size)
+    unescape(start, <size_t>PyBytes_GET_SIZE(text), <uint8_t*>PyBytes_AS_STRING(plain))
+    return plain
 
 
 cdef object _taken(ByteWriter* out):

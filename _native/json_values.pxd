@@ -20,11 +20,18 @@ cdef struct JsonReader:
     const uint8_t* end  # a NUL byte stands here
 
 
+cdef enum StringForm:
+    FORM_PLAIN = 0    # what stands there is what it means
+    FORM_ESCAPED = 1  # some of it is escapes, all of them right
+    FORM_BASE64 = 2   # it stood in {"b64": …}; what it is has not been looked at
+
+
 cdef struct JsonString:
-    # What stands between the quotation marks, which is what it means: there is no escape in it.
+    # What stands between the quotation marks.
     const uint8_t* text
     size_t size
-    bint is_base64      # it stood in {"b64": …}
+    size_t unescaped_size
+    StringForm form
 
 
 cdef struct Column:
@@ -42,14 +49,16 @@ cdef struct Column:
 cdef void column_init(Column* column) noexcept nogil
 cdef void column_free(Column* column) noexcept nogil
 
-# All of these return False for anything unusual: what is no JSON, what an exact reader would have to look at (escapes,
-# null, NaN, integers beyond int64, …), what does not fit the column (ragged lists, mixed kinds), and no memory. The
-# reader then stands anywhere. What they read points into the reader's bytes.
+# All of these return False for anything unusual: what is no JSON, what an exact reader would have to look at (null, NaN,
+# integers beyond int64, …), what does not fit the column (ragged lists, mixed kinds), and no memory. The reader then
+# stands anywhere. What they read points into the reader's bytes.
 
 # Reads one value, a scalar or nested lists, behind the column's values; all values read so far have the same shape.
 cdef bint read_value(JsonReader* reader, Column* column) noexcept nogil
 
-# Reads a string without escapes; the reader stands on its quotation mark, and behind the closing one afterwards.
+# Reads a string; the reader stands on its quotation mark, and behind the closing one afterwards. A plain one: without
+# escapes, as names are to be.
+cdef bint read_string(JsonReader* reader, JsonString* string) noexcept nogil
 cdef bint read_plain_string(JsonReader* reader, JsonString* string) noexcept nogil
 
 # Reads {"b64": "…"}; the reader stands on its brace, and behind the closing one afterwards.

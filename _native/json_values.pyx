@@ -10,11 +10,12 @@ Source: RFC 8259; TensorFlow Serving's util/json_tensor.cc for the shape of nest
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset
 
 from tensorgate._native.decimal_read cimport JsonNumber, is_digit, load_eight, read_number
+from tensorgate._native.json_text cimport read_escape, utf8_size
 
 cdef enum:
     FIRST_CAPACITY = 64
@@ -132,7 +133,7 @@ cdef bint _add_string(JsonReader* reader, Column* column) noexcept nogil:
     if reader.at[0] == c"{":
         if not read_base64_object(reader, &string):
             return False
-    elif not read_plain_string(reader, &string):
+    elif not read_string(reader, &string):
         return False
     if not _make_room(column, KIND_STRINGS, reader):
         return False
@@ -220,30 +221,49 @@ cdef inline uint64_t _zero_bytes(uint64_t bytes) noexcept nogil:
     return (bytes - <uint64_t>0x0101010101010101) & ~bytes & <uint64_t>0x8080808080808080
 
 
-cdef bint read_plain_string(JsonReader* reader, JsonString* string) noexcept nogil:
-    cdef const uint8_t* at = reader.at + 1
+cdef inline const uint8_t* _behind_plain(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """The first quotation mark, backslash or byte below 32; there is one, since a NUL byte stands at the end."""
     cdef uint64_t bytes
-    if reader.at[0] != c'"':
-        return False
-    while reader.end - at >= 8:
+    while end - at >= 8:
         bytes = load_eight(at)
-        # A quotation mark, a backslash, or a byte below 32: then one by one.
         if (
             _zero_bytes(bytes ^ <uint64_t>0x2222222222222222) | _zero_bytes(bytes ^ <uint64_t>0x5C5C5C5C5C5C5C5C)
             | ((bytes - <uint64_t>0x2020202020202020) & ~bytes & <uint64_t>0x8080808080808080)
         ):
             break
         at += 8
-    # The NUL at the end stops this.
     while at[0] >= 0x20 and at[0] != c'"' and at[0] != c"\\":
         at += 1
+    return at
+
+
+cdef bint read_string(JsonReader* reader, JsonString* string) noexcept nogil:
+    cdef const uint8_t* at = reader.at + 1
+    cdef uint32_t character = 0
+    cdef size_t saved = 0  # bytes by which the meaning is shorter
+    cdef int size
+    if reader.at[0] != c'"':
+        return False
+    string.text = at
+    string.form = FORM_PLAIN
+    at = _behind_plain(at, reader.end)
+    while at[0] == c"\\":
+        string.form = FORM_ESCAPED
+        size = read_escape(at, &character)
+        if size == 0:
+            return False
+        saved += size - utf8_size(character)
+        at = _behind_plain(at + size, reader.end)
     if at[0] != c'"':
         return False
-    string.text = reader.at + 1
     string.size = <size_t>(at - string.text)
-    string.is_base64 = False
+    string.unescaped_size = string.size - saved
     reader.at = at + 1
     return True
+
+
+cdef bint read_plain_string(JsonReader* reader, JsonString* string) noexcept nogil:
+    return read_string(reader, string) and string.form == FORM_PLAIN
 
 
 cdef bint read_name(JsonReader* reader, JsonString* name) noexcept nogil:
@@ -266,5 +286,5 @@ cdef bint read_base64_object(JsonReader* reader, JsonString* string) noexcept no
     if not read_plain_string(reader, string):
         return False
     skip_space(reader)
-    string.is_base64 = True
+    string.form = FORM_BASE64
     return skip_byte(reader, c"}")

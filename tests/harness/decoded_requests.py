@@ -12,6 +12,7 @@ _WIDTHS = {
     DT.DT_INT8: 1,
     DT.DT_UINT8: 1,
     DT.DT_INT16: 2,
+    DT.DT_HALF: 2,
     DT.DT_INT32: 4,
     DT.DT_UINT32: 4,
     DT.DT_INT64: 8,
