@@ -29,6 +29,10 @@ cdef bint nearest_double(uint64_t digits, int exponent, double* value) noexcept 
 cdef bint nearest_double_of_token(const uint8_t* at, const uint8_t* end, double* value) noexcept nogil
 
 
+# NaN and Infinity, behind a minus if is_negative; where they end, or NULL for other words. A NUL byte stops it.
+cdef const uint8_t* read_special_number(const uint8_t* at, bint is_negative, double* value) noexcept nogil
+
+
 cdef inline bint is_digit(uint8_t byte) noexcept nogil:
     return <uint8_t>(byte - c"0") < 10
 
@@ -86,8 +90,8 @@ cdef inline Py_ssize_t leading_zero_digits(const uint8_t* at) noexcept nogil:
 cdef inline const uint8_t* read_number(const uint8_t* at, const uint8_t* end, JsonNumber* number) noexcept nogil:
     """Reads the number at `at`; where it ends, or NULL.
 
-    A byte that is no digit must stand at `end`. NULL is for what is no number, and for what is better left to others:
-    integers that int64 does not hold, and numbers that double does not hold or that name an exponent above 308.
+    A NUL byte must stand at `end`. NULL is for what is no number, and for what is better left to others: integers that
+    int64 does not hold, numbers that double does not hold or that name an exponent above 308, and -NaN.
     """
     cdef bint is_negative = at[0] == c"-"
     cdef const uint8_t* first
@@ -108,7 +112,8 @@ cdef inline const uint8_t* read_number(const uint8_t* at, const uint8_t* end, Js
             digits = digits * 10 + (at[0] - c"0")
             at += 1
         if at == first:
-            return NULL
+            number.is_integer = False
+            return read_special_number(at, is_negative, &number.real)
     num_digits = at - first
     number.is_integer = at[0] != c"." and at[0] | 0x20 != c"e"
     if number.is_integer:

@@ -10,9 +10,9 @@ Source: Clinger, How to Read Floating Point Numbers Accurately (1990); Lemire, N
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.math cimport HUGE_VAL
+from libc.math cimport HUGE_VAL, NAN
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strncmp
 
 from tensorgate._native.decimal_powers cimport (
     MIN_POWER,
@@ -90,6 +90,16 @@ cdef bint nearest_double(uint64_t digits, int exponent, double* value) noexcept 
     bits = (fraction & ((<uint64_t>1 << FRACTION_BITS) - 1)) | (<uint64_t>binary_exponent << FRACTION_BITS)
     memcpy(value, &bits, 8)
     return True
+
+
+cdef const uint8_t* read_special_number(const uint8_t* at, bint is_negative, double* value) noexcept nogil:
+    if strncmp(<const char*>at, b"Infinity", 8) == 0:
+        value[0] = -HUGE_VAL if is_negative else HUGE_VAL
+        return at + 8
+    if is_negative or strncmp(<const char*>at, b"NaN", 3) != 0:
+        return NULL
+    value[0] = NAN
+    return at + 3
 
 
 cdef bint nearest_double_of_token(const uint8_t* at, const uint8_t* end, double* value) noexcept nogil:

@@ -10,7 +10,7 @@ Source: TensorFlow Serving's util/json_tensor.cc (MakeJsonFromPredictResponse); 
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport (
     INT64_MAX,
@@ -373,7 +373,9 @@ cdef uint8_t* _write_content_value(uint8_t* to, Output* output) noexcept nogil:
         return write_int64(to, int16)
     if dtype == DT_BOOL:
         return _write_bool(to, at[0] != 0)
-    return write_int64(to, <int8_t>at[0] if dtype == DT_INT8 else at[0])
+    if dtype == DT_INT8:
+        return write_int64(to, <int8_t>at[0])
+    return write_uint64(to, at[0])
 
 
 cdef bint _put_scalars(
@@ -512,17 +514,30 @@ def write_reply(response, bint is_row_form):
     cdef Py_buffer buffer
     cdef ByteWriter out
     cdef ProtoReader message
-    cdef bint is_good
+    cdef bint is_good, is_large
+    cdef bytes text
+    cdef char* to
     writer_init(&out)
     PyObject_GetBuffer(response, &buffer, PyBUF_SIMPLE)
     try:
         message = reader_of(<const uint8_t*>buffer.buf, <size_t>buffer.len)
-        if buffer.len > RELEASE_BYTES:
+        is_large = buffer.len > RELEASE_BYTES
+        if is_large:
             with nogil:
                 is_good = _put_reply(&out, message, is_row_form)
         else:
             is_good = _put_reply(&out, message, is_row_form)
-        return PyBytes_FromStringAndSize(<const char*>out.data, <Py_ssize_t>out.size) if is_good else None
+        if not is_good:
+            return None
+        text = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>out.size)
+        to = PyBytes_AS_STRING(text)
+        if is_large:
+            # New memory is slow to write to for the first time.
+            with nogil:
+                memcpy(to, out.data, out.size)
+        else:
+            memcpy(to, out.data, out.size)
+        return text
     finally:
         writer_free(&out)
         PyBuffer_Release(&buffer)

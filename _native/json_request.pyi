@@ -19,7 +19,8 @@ class JsonRequest:
         """The serialized PredictRequest, with this serialized ModelSpec and a tensor for each input of the signature.
 
         dtypes: the DataType of each input. None where the body does not fit it, or not plainly: predict_request has the
-        words for it. May be called again. Releases the GIL for large bodies. Raises MemoryError.
+        words for it. A message takes the values with it: afterwards there is only None. Releases the GIL for large
+        bodies. Raises MemoryError.
         """
 
 def read_request(body: bytes) -> JsonRequest | None:

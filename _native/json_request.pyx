@@ -112,6 +112,15 @@ cdef Column* _new_column(Document* document) noexcept nogil:
     return &document.columns[document.num_columns - 1]
 
 
+cdef void _free_columns(Document* document) noexcept nogil:
+    cdef size_t i
+    for i in range(document.num_columns):
+        column_free(&document.columns[i])
+    free(document.columns)
+    document.columns = NULL
+    document.num_columns = document.capacity = 0
+
+
 cdef Column* _find_column(const Document* document, const uint8_t* name, size_t size, size_t likely) noexcept nogil:
     """The column of that name, or NULL; likely is where it would be if members were in the same order everywhere."""
     cdef Column* column
@@ -470,10 +479,7 @@ cdef class JsonRequest:
     cdef bytes _body  # the strings of the document lie in it
 
     def __dealloc__(self):
-        cdef size_t i
-        for i in range(self._document.num_columns):
-            column_free(&self._document.columns[i])
-        free(self._document.columns)
+        _free_columns(&self._document)
 
     @property
     def signature_name(self):
@@ -488,7 +494,7 @@ cdef class JsonRequest:
 
     cdef const Column* _column(self, bytes name, size_t index) noexcept:
         """The column for the signature's input of that name, its index-th; NULL if there is none."""
-        if not self._document.is_named:
+        if not self._document.is_named and self._document.num_columns:
             return &self._document.columns[0]
         return _find_column(
             &self._document, <const uint8_t*>PyBytes_AS_STRING(name), <size_t>PyBytes_GET_SIZE(name), index)
@@ -536,8 +542,11 @@ cdef class JsonRequest:
             if is_large:
                 with nogil:
                     is_good = _store_all(to, entries, num_entries, has_rows)
+                    # Giving much memory back takes a while, and later might be in a thread that has better to do.
+                    _free_columns(&self._document)
             else:
                 is_good = _store_all(to, entries, num_entries, has_rows)
+                _free_columns(&self._document)
             return message if is_good else None
         finally:
             free(entries)

@@ -49,7 +49,7 @@ cdef struct Column:
 cdef void column_init(Column* column) noexcept nogil
 cdef void column_free(Column* column) noexcept nogil
 
-# All of these return False for anything unusual: what is no JSON, what an exact reader would have to look at (null, NaN,
+# All of these return False for anything unusual: what is no JSON, what an exact reader would have to look at (null,
 # integers beyond int64, …), what does not fit the column (ragged lists, mixed kinds), and no memory. The reader then
 # stands anywhere. What they read points into the reader's bytes.
 

@@ -147,7 +147,7 @@ cdef bint _add_scalars(JsonReader* reader, Column* column, int64_t* count, bint 
     cdef uint8_t byte
     while True:
         byte = reader.at[0]
-        if is_digit(byte) or byte == c"-":
+        if is_digit(byte) or byte == c"-" or byte == c"N" or byte == c"I":
             # A list that begins with a number has nothing else.
             return _add_numbers(reader, column, count, is_in_list)
         if byte == c'"' or byte == c"{":
