@@ -33,3 +33,8 @@ def test_the_data_plane_is_measured_beside_servers_that_echo() -> None:
 
 def test_the_workers_cost_is_measured() -> None:
     assert any("median" in row for row in run("worker_cost.py", "--runs=200"))
+
+
+def test_the_json_of_tensors_is_measured() -> None:
+    _, *rows = run("json_tensors.py", "--rounds=1")
+    assert [row[0] for row in rows] == 2 * (3 * ["decode,"] + 2 * ["encode,"])
