@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef enum:
-    MAX_NUMBER_TEXT = 32  # room that every function here needs, terminators none
+    MAX_NUMBER_TEXT = 48  # room that every function here needs: a text has 24 bytes at most, but is copied in more
 
 # Write one number at `to` and return where it ends. The floats: six digits where they read back as the same number, else
 # nine (float32) or seventeen (float64); NULL in place of a text whose last digit could not be decided, which no number

@@ -32,6 +32,7 @@ cdef enum:
     SHORT_DIGITS = 6       # the three limits of _decimal_of go with these
     FLOAT32_DIGITS = 9
     FLOAT64_DIGITS = 17
+    DIGITS_SIZE = 20       # any number of digits that a 64-bit integer has
 
 cdef const char* _PAIRS = (
     b"00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
@@ -55,15 +56,15 @@ cdef struct ScaledNumber:
 cdef bint _is_exactly(uint64_t mantissa, int exponent, int power, uint64_t doubled) noexcept nogil:
     """Whether 2 * mantissa * 2**exponent * 10**power == doubled, for a negative power; any other one says no."""
     cdef uint64_t five = 1, product, high
-    cdef int i
+    cdef int num_zeros = trailing_zeros(doubled), _i
     if power < -27 or power >= 0:
         return False  # 5**28 has more bits than any mantissa
-    for i in range(-power):
+    for _i in range(-power):
         five *= 5
-    i = trailing_zeros(doubled)
-    product = multiply(doubled >> i, five, &high)
+    # Both sides as an odd number times a power of two.
+    product = multiply(doubled >> num_zeros, five, &high)
     exponent += 1 + trailing_zeros(mantissa)
-    return high == 0 and product == mantissa >> trailing_zeros(mantissa) and exponent == i - power
+    return high == 0 and product == mantissa >> trailing_zeros(mantissa) and exponent == num_zeros - power
 
 
 cdef inline bint _scale(uint64_t mantissa, int exponent, int power, ScaledNumber* scaled) noexcept nogil:
@@ -205,37 +206,35 @@ cdef inline uint8_t* _put_exponent(uint8_t* to, int exponent) noexcept nogil:
 
 
 cdef inline uint8_t* _put_decimal(uint8_t* to, const Decimal* decimal) noexcept nogil:
-    """As %g lays it out, with `.0` behind what would look like an integer."""
-    cdef uint8_t digits[24]
+    """As %g lays it out, with `.0` behind what would look like an integer.
+
+    Copies are of a constant size, more than there is to copy, since the compiler makes two or three moves of them.
+    """
+    cdef uint8_t digits[2 * DIGITS_SIZE]
     cdef int count = decimal.num_digits, exponent = decimal.exponent
     _put_digits(digits, decimal.digits, count)
     while count > 1 and digits[count - 1] == c"0":
         count -= 1
     if exponent < -4 or exponent >= decimal.num_digits:
         to[0] = digits[0]
-        to += 1
         if count > 1:
-            to[0] = c"."
-            memcpy(to + 1, digits + 1, count - 1)
-            to += count
-        return _put_exponent(to, exponent)
+            to[1] = c"."
+            memcpy(to + 2, digits + 1, DIGITS_SIZE)
+            return _put_exponent(to + count + 1, exponent)
+        return _put_exponent(to + 1, exponent)
     if exponent < 0:
-        memcpy(to, b"0.0000", 6)
+        memcpy(to, b"0.000000", 8)
         to += 1 - exponent
-        memcpy(to, digits, count)
+        memcpy(to, digits, DIGITS_SIZE)
         return to + count
-    if count <= exponent + 1:
-        memcpy(to, digits, count)
-        while count <= exponent:
-            to[count] = c"0"
-            count += 1
-        to[count] = c"."
-        to[count + 1] = c"0"
-        return to + count + 2
-    memcpy(to, digits, exponent + 1)
+    memcpy(to, digits, DIGITS_SIZE)
     to += exponent + 1
     to[0] = c"."
-    memcpy(to + 1, digits + exponent + 1, count - exponent - 1)
+    if count <= exponent + 1:
+        # The zeros before the point are among the digits.
+        to[1] = c"0"
+        return to + 2
+    memcpy(to + 1, digits + exponent + 1, DIGITS_SIZE)
     return to + count - exponent
 
 

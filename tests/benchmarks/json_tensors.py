@@ -2,8 +2,8 @@
 
   python tests/benchmarks/json_tensors.py [--rounds 20]
 
-One thread; the least time of all rounds, in which everything takes its turn. `native` is what requests take, `exact` the
-way in Python that takes over for unusual ones. Beside them, where they are installed: simdjson's own tensor buffer
+One thread; the least time of all rounds, in which everything takes its turn. `native` is what requests take, `exact`
+the way in Python that takes over for unusual ones. Beside them, where they are installed: simdjson's own tensor buffer
 (pysimdjson), which gives doubles and no message, and orjson with numpy.
 """
 
@@ -17,7 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.rest.predict_request import RequestForm, build_predict_request, parse_request, parse_request_exactly
+from tensorgate.gateway.rest.predict_request import (
+    RequestForm,
+    build_predict_request,
+    parse_request,
+    parse_request_exactly,
+)
 from tensorgate.gateway.rest.predict_response import predict_response_json, predict_response_json_exactly
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.protobuf import meta_graph_pb2

@@ -132,7 +132,9 @@ def test_integers_stay_integers(value: int) -> None:
     assert read == value
 
 
-@pytest.mark.parametrize("text", [str(2**63), str(-(2**63)), str(2**64), "1" * 19 + "9" * 300, "1e309", "0.0e309", "9e308"])
+@pytest.mark.parametrize(
+    "text", [str(2**63), str(-(2**63)), str(2**64), "1" * 19 + "9" * 300, "1e309", "0.0e309", "9e308"]
+)
 def test_what_does_not_fit_is_left_to_others(text: str) -> None:
     assert number_from_json(text.encode()) is None
 

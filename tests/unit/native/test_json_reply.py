@@ -1,4 +1,4 @@
-"""Replies written without Python objects against the exact way, for what workers write and for what they never would."""
+"""Replies written without Python objects against the exact way: what workers write, and what they never would."""
 
 import json
 import struct

@@ -107,7 +107,9 @@ def values(draw: st.DrawFn, dtype: int, shape: list[int]) -> str:
     """A value of this shape, now and then with a fault in it."""
     fault = draw(st.integers(0, 60))
     if fault == 0:
-        return draw(st.sampled_from(["null", "[]", "[[1]]", "1", "true", '"x"', "{}", "[1, ]", "nul", "[1", '{"a": 1}']))
+        return draw(
+            st.sampled_from(["null", "[]", "[[1]]", "1", "true", '"x"', "{}", "[1, ]", "nul", "[1", '{"a": 1}'])
+        )
     if not shape:
         return draw(scalars_for(dtype))
     size = shape[0] + (fault == 1)
@@ -118,7 +120,9 @@ def values(draw: st.DrawFn, dtype: int, shape: list[int]) -> str:
 @st.composite
 def objects(draw: st.DrawFn, members: list[tuple[str, str]]) -> str:
     gap = draw(space)
-    return "{" + ",".join(f'{gap}"{name}"{gap}:{gap}{value}' for name, value in draw(st.permutations(members))) + gap + "}"
+    return (
+        "{" + ",".join(f'{gap}"{name}"{gap}:{gap}{value}' for name, value in draw(st.permutations(members))) + gap + "}"
+    )
 
 
 @st.composite
@@ -143,8 +147,12 @@ def documents(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
     else:
         tensors = ("inputs", draw(objects(members())) if is_named else draw(values(inputs[names[0]], shapes[names[0]])))
     others = [("signature_name", '"s"'), ("signature_name", "5"), ("unknown", "[null]"), tensors, ("inputs", "1")]
-    extra = draw(st.sampled_from([[], [], [], [], [], [], [], others[:1], others[:1], *([other] for other in others[1:])]))
-    return draw(space) + draw(objects([tensors, *extra])) + draw(st.sampled_from(["", "", "", "", "", "\n", " x", "\0"])), inputs
+    extra = draw(
+        st.sampled_from([[], [], [], [], [], [], [], others[:1], others[:1], *([other] for other in others[1:])])
+    )
+    return draw(space) + draw(objects([tensors, *extra])) + draw(
+        st.sampled_from(["", "", "", "", "", "\n", " x", "\0"])
+    ), inputs
 
 
 @settings(max_examples=600, deadline=None)
@@ -163,7 +171,9 @@ def test_documents_with_a_byte_broken_are_right_still_or_left_to_the_exact_way(
     body, inputs = bytearray(document[0].encode()), document[1]
     at = data.draw(st.integers(0, len(body) - 1))
     kept = data.draw(st.sampled_from([at, at + 1]))
-    body[at:kept] = data.draw(st.sampled_from([b"", b"[", b"]", b"{", b'"', b",", b"\\", b"-", b".", b"1", b"\0", b"\xff", b"e"]))
+    body[at:kept] = data.draw(
+        st.sampled_from([b"", b"[", b"]", b"{", b'"', b",", b"\\", b"-", b".", b"1", b"\0", b"\xff", b"e"])
+    )
     quick = quickly(bytes(body), inputs)
     assert quick is None or quick == exactly(bytes(body), inputs)
 

@@ -26,7 +26,7 @@ def test_text_in_any_escapes_comes_back(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("escaped", "text"),
-    [(b"\\/\\b\\f\\n\\r\\t\\\"\\\\", b'/\b\f\n\r\t"\\'), (b"a\\u0000b", b"a\0b"), (b"\\uD83D\\uDe00!", "😀!".encode())],
+    [(b'\\/\\b\\f\\n\\r\\t\\"\\\\', b'/\b\f\n\r\t"\\'), (b"a\\u0000b", b"a\0b"), (b"\\uD83D\\uDe00!", "😀!".encode())],
 )
 def test_every_escape_is_known(escaped: bytes, text: bytes) -> None:
     assert unescaped(escaped) == text
@@ -62,7 +62,9 @@ def test_base64_goes_both_ways(data: bytes) -> None:
     assert base64_bytes(base64.b64encode(data)) == data
 
 
-@pytest.mark.parametrize("text", [b"A", b"AA", b"AAA", b"AAA.", b"AA==AAAA", b"A===", b"====", b"AA=A", b"AAA-", b"AA A", b"\xff" * 4])
+@pytest.mark.parametrize(
+    "text", [b"A", b"AA", b"AAA", b"AAA.", b"AA==AAAA", b"A===", b"====", b"AA=A", b"AAA-", b"AA A", b"\xff" * 4]
+)
 def test_what_is_not_plain_base64_is_left_to_others(text: bytes) -> None:
     assert base64_bytes(text) is None
 
