@@ -85,6 +85,7 @@ cdef enum:
     INDENT = 4
     # A line's end and the indentation behind it, at any depth that can occur, with a comma before.
     MAX_SEPARATOR = 2 + INDENT * (MAX_DIMS + 4)
+    SHORT_SEPARATOR = 16
     # Less than this is done before another thread could have taken the GIL and given it back.
     RELEASE_BYTES = 64 * 1024
 
@@ -382,24 +383,30 @@ cdef bint _put_scalars(
     ByteWriter* out, Output* output, int64_t count, const uint8_t* separator, size_t separator_size, int depth,
 ) noexcept nogil:
     """Writes the next values; depth is how many containers enclose each."""
-    cdef uint8_t* end
+    cdef uint8_t* at
     cdef int64_t i
-    for i in range(count):
-        if i:
-            put_bytes(out, separator, separator_size)
-        if output.scan.dtype == DT_STRING:
+    if output.scan.dtype == DT_STRING:
+        for i in range(count):
+            if i:
+                put_bytes(out, separator, separator_size)
             if not _put_string(out, output, depth):
                 return False
-            continue
-        if not writer_reserve(out, MAX_NUMBER_TEXT):
+        return not out.failed
+    for i in range(count):
+        if not writer_reserve(out, MAX_SEPARATOR + MAX_NUMBER_TEXT):
             return False
-        if output.is_content:
-            end = _write_content_value(out.data + out.size, output)
-        else:
-            end = _write_varint_value(out.data + out.size, output)
-        if end is NULL:
+        at = out.data + out.size
+        if i:
+            # Mostly a copy of constant size, which is two moves and no call; what is too much is written over.
+            if separator_size <= SHORT_SEPARATOR:
+                memcpy(at, separator, SHORT_SEPARATOR)
+            else:
+                memcpy(at, separator, separator_size)
+            at += separator_size
+        at = _write_content_value(at, output) if output.is_content else _write_varint_value(at, output)
+        if at is NULL:
             return False
-        out.size = end - out.data
+        out.size = at - out.data
     return not out.failed
 
 

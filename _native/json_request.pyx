@@ -32,14 +32,13 @@ from libc.string cimport memcmp, memcpy
 from tensorgate._native.byte_writer cimport varint_size
 from tensorgate._native.json_text cimport base64_decoded_size, decode_base64, unescape
 from tensorgate._native.json_values cimport (
-    FORM_BASE64,
-    FORM_ESCAPED,
-    FORM_PLAIN,
+    BASE64_MARK,
     KIND_BOOLS,
     KIND_INTEGERS,
     KIND_REALS,
     KIND_STRINGS,
     KIND_UNKNOWN,
+    MAX_TEXT_SIZE,
     Column,
     JsonReader,
     JsonString,
@@ -324,7 +323,7 @@ cdef bint _has_dtype(const Column* column, int dtype) noexcept nogil:
 
 cdef Py_ssize_t _string_size(const JsonString* string) noexcept nogil:
     """Bytes of the string itself; -1 for base64 that is not of the plain form."""
-    if string.form == FORM_BASE64:
+    if string.unescaped_size == BASE64_MARK:
         return base64_decoded_size(string.text, string.size)
     return <Py_ssize_t>string.unescaped_size
 
@@ -442,12 +441,13 @@ cdef bint _store_input(uint8_t* to, const Input* entry, bint has_rows) noexcept 
     for i in range(column.num_values):
         size = <size_t>_string_size(&strings[i])
         to = _store_field(to, FIELD_STRING_VAL, size)
-        if strings[i].form == FORM_PLAIN:
-            memcpy(to, strings[i].text, size)
-        elif strings[i].form == FORM_ESCAPED:
+        if strings[i].unescaped_size == BASE64_MARK:
+            if not decode_base64(strings[i].text, strings[i].size, to):
+                return False
+        elif strings[i].unescaped_size < strings[i].size:
             unescape(strings[i].text, strings[i].size, to)
-        elif not decode_base64(strings[i].text, strings[i].size, to):
-            return False
+        else:
+            memcpy(to, strings[i].text, size)
         to += size
     return True
 
@@ -557,6 +557,8 @@ def read_request(bytes body not None):
     cdef JsonRequest request = JsonRequest.__new__(JsonRequest)
     cdef JsonReader reader
     cdef bint is_good
+    if PyBytes_GET_SIZE(body) > MAX_TEXT_SIZE:
+        return None
     request._body = body
     reader.at = <const uint8_t*>PyBytes_AS_STRING(body)
     reader.start = reader.at

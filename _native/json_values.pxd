@@ -1,10 +1,12 @@
 """JSON values read into columns: all values of one tensor, in order, and the shape they have in common."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef enum:
     MAX_RANK = 32  # of nested lists; deeper ones are left to the exact reader
+    MAX_TEXT_SIZE = 0x7FFFFFFF    # of a whole body
+    BASE64_MARK = 0x80000000      # the string stood in {"b64": …}; what it is has not been looked at
 
 cdef enum ColumnKind:
     KIND_UNKNOWN = 0   # no value yet
@@ -17,21 +19,14 @@ cdef enum ColumnKind:
 cdef struct JsonReader:
     const uint8_t* at
     const uint8_t* start
-    const uint8_t* end  # a NUL byte stands here
-
-
-cdef enum StringForm:
-    FORM_PLAIN = 0    # what stands there is what it means
-    FORM_ESCAPED = 1  # some of it is escapes, all of them right
-    FORM_BASE64 = 2   # it stood in {"b64": …}; what it is has not been looked at
+    const uint8_t* end  # a NUL byte stands here; MAX_TEXT_SIZE bytes behind start at most
 
 
 cdef struct JsonString:
-    # What stands between the quotation marks.
+    # What stands between the quotation marks. There may be one in every three bytes of a body, so it is small.
     const uint8_t* text
-    size_t size
-    size_t unescaped_size
-    StringForm form
+    uint32_t size
+    uint32_t unescaped_size  # less than size: there are escapes in it, all of them right; or BASE64_MARK
 
 
 cdef struct Column:

@@ -240,30 +240,28 @@ cdef inline const uint8_t* _behind_plain(const uint8_t* at, const uint8_t* end) 
 cdef bint read_string(JsonReader* reader, JsonString* string) noexcept nogil:
     cdef const uint8_t* at = reader.at + 1
     cdef uint32_t character = 0
-    cdef size_t saved = 0  # bytes by which the meaning is shorter
+    cdef uint32_t saved = 0  # bytes by which the meaning is shorter; every escape is longer than it
     cdef int size
     if reader.at[0] != c'"':
         return False
     string.text = at
-    string.form = FORM_PLAIN
     at = _behind_plain(at, reader.end)
     while at[0] == c"\\":
-        string.form = FORM_ESCAPED
         size = read_escape(at, &character)
         if size == 0:
             return False
-        saved += size - utf8_size(character)
+        saved += <uint32_t>(size - <int>utf8_size(character))
         at = _behind_plain(at + size, reader.end)
     if at[0] != c'"':
         return False
-    string.size = <size_t>(at - string.text)
+    string.size = <uint32_t>(at - string.text)
     string.unescaped_size = string.size - saved
     reader.at = at + 1
     return True
 
 
 cdef bint read_plain_string(JsonReader* reader, JsonString* string) noexcept nogil:
-    return read_string(reader, string) and string.form == FORM_PLAIN
+    return read_string(reader, string) and string.unescaped_size == string.size
 
 
 cdef bint read_name(JsonReader* reader, JsonString* name) noexcept nogil:
@@ -286,5 +284,5 @@ cdef bint read_base64_object(JsonReader* reader, JsonString* string) noexcept no
     if not read_plain_string(reader, string):
         return False
     skip_space(reader)
-    string.form = FORM_BASE64
+    string.unescaped_size = BASE64_MARK
     return skip_byte(reader, c"}")
