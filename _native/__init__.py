@@ -6,10 +6,14 @@ worker_frames) → frame_stream or zmq_api; and back: worker_replies → request
 Python submits joins it by completion_queue; calls that Python serves leave it by call_events and handled_call.
 grpc_edge has it all for Python.
 
-Shared by both processes: frame_header, proto_scan, event_loop, zmq_api (and the inline proto_wire, byte_writer). The
-worker's part of a request's line, turned by data_loop: loop_requests (loop_links) → loop_runs or execution_pool →
-predict (tensor_decode, string_tensors → session → response_encode), or inference (example_input → inference_plan →
-example_run → inference_result), or session_run → loop_replies.
-tf_c_api finds and opens libtensorflow. The gateway imports only the shared ones, and no module loads TensorFlow when it
-is imported.
+The gateway's part of a REST predict's line: json_request (json_values, decimal_read) makes a PredictRequest of a body,
+json_reply (decimal_write) the JSON of a PredictResponse; json_text is both directions' strings, decimal_powers both
+directions' table. All of it gives up on what is unusual, and gateway.rest decides.
+
+Shared by both processes: frame_header, proto_scan, tensor_scan, event_loop, zmq_api (and the inline proto_wire,
+byte_writer). The worker's part of a request's line, turned by data_loop: loop_requests (loop_links) → loop_runs or
+execution_pool → predict (tensor_decode, string_tensors → session → response_encode), or inference (example_input →
+inference_plan → example_run → inference_result), or session_run, or python_servable → loop_replies.
+tf_c_api finds and opens libtensorflow. The gateway imports only its own and the shared ones, and no module loads
+TensorFlow when it is imported.
 """

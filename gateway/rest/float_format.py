@@ -1,11 +1,14 @@
 """Writes floating-point numbers into JSON with the digits TensorFlow Serving writes.
 
-Last step but one of a response on the REST line; pure, any thread.
+Last step but one of a response on the REST line; pure, any thread. The exact form of what _native/decimal_write does;
+it also takes over should that not be sure of a last digit.
 Source: TensorFlow Serving's util/json_tensor.cc (WriteDecimal).
 """
 
 from array import array
 from collections.abc import Iterable, Sequence
+
+from tensorgate._native.decimal_write import float32_texts, float64_texts
 
 _NON_FINITE = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
@@ -15,6 +18,18 @@ def format_float32(values: Sequence[float]) -> list[str]:
 
     Six digits where they read back as the same float32, else nine, which always do.
     """
+    texts = float32_texts(values)
+    return format_float32_exactly(values) if texts is None else texts
+
+
+def format_float64(values: Sequence[float]) -> list[str]:
+    """The text of each value: six digits where they read back as the same double, else seventeen, which always do."""
+    texts = float64_texts(values)
+    return format_float64_exactly(values) if texts is None else texts
+
+
+def format_float32_exactly(values: Sequence[float]) -> list[str]:
+    """The same as format_float32, slowly."""
     short = [f"{value:g}" for value in values]
     read_back = array("f", map(float, short))
     return [
@@ -23,8 +38,8 @@ def format_float32(values: Sequence[float]) -> list[str]:
     ]
 
 
-def format_float64(values: Iterable[float]) -> list[str]:
-    """The text of each value: six digits where they read back as the same double, else seventeen, which always do."""
+def format_float64_exactly(values: Iterable[float]) -> list[str]:
+    """The same as format_float64, slowly."""
     texts = []
     for value in values:
         text = f"{value:g}"

@@ -2,6 +2,12 @@
 
 Second and third step of a predict on the REST line; pure functions, any thread. They are two steps because the model is
 looked up between them: a body that is no JSON is reported before an unknown model, everything else after it.
+
+There are two ways. Bodies with nothing unusual in them go through _native/json_request, where no number becomes a
+Python object and large bodies leave the GIL to others. It says nothing but no: then the exact way, which is the rest of
+this module, reads the body again and decides. Both make the same tensors of what both accept, only that the quick way
+writes integers into tensor_content.
+
 Source: TensorFlow Serving's util/json_tensor.cc (FillPredictRequestFromJson), model_servers/http_rest_api_handler.cc.
 """
 
@@ -9,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from tensorgate._native.json_request import JsonRequest, read_request
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.rest.json_parse import parse_json
 from tensorgate.gateway.rest.json_to_tensors import RowTensor, tensor_from_json, tensor_from_rows
@@ -17,7 +24,7 @@ from tensorgate.gateway.rest.tensor_values import is_base64_object
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import tensor_pb2
 from tensorgate.protos.tensorflow.core.protobuf import meta_graph_pb2
-from tensorgate.protos.tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+from tensorgate.protos.tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 DEFAULT_SIGNATURE = "serving_default"
 _SIGNATURE_KEY = "signature_name"
@@ -41,8 +48,13 @@ class RequestDocument:
     signature_name: str
 
 
-def parse_request(body: bytes) -> RequestDocument:
+def parse_request(body: bytes) -> JsonRequest | RequestDocument:
     """The checks that need no model. Raises ServingError(INVALID_ARGUMENT)."""
+    return read_request(body) or parse_request_exactly(body)
+
+
+def parse_request_exactly(body: bytes) -> RequestDocument:
+    """The same for any body, slowly."""
     root = parse_json(body)
     if not isinstance(root, dict):
         raise _invalid(f"JSON Value: {debug_string(root)} Is not object")
@@ -68,16 +80,30 @@ def find_signature(
 
 
 def build_predict_request(
-    document: RequestDocument, signature: meta_graph_pb2.SignatureDef, model_spec: ModelSpec
+    document: JsonRequest | RequestDocument,
+    body: bytes,
+    signature: meta_graph_pb2.SignatureDef,
+    model_spec: ModelSpec,
 ) -> tuple[bytes, RequestForm]:
     """The serialized PredictRequest, and the form to answer in.
 
-    model_spec goes into the request as the client gave it. Raises ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for
-    a dtype that JSON cannot carry.
+    document is what parse_request made of the body; model_spec goes into the request as the client gave it. Raises
+    ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON cannot carry.
     """
     if not signature.inputs:
         raise _invalid(f"Failed to get input map for signature: {document.signature_name or 'DEFAULT'}")
     dtypes = {name: int(info.dtype) for name, info in signature.inputs.items()}
+    if isinstance(document, JsonRequest):
+        payload = document.serialize(_model_spec(model_spec, document.signature_name).SerializeToString(), dtypes)
+        if payload is not None:
+            return payload, RequestForm.ROWS if document.is_row_form else RequestForm.COLUMNS
+        document = parse_request_exactly(body)
+    return _build_exactly(document, dtypes, model_spec)
+
+
+def _build_exactly(
+    document: RequestDocument, dtypes: Mapping[str, int], model_spec: ModelSpec
+) -> tuple[bytes, RequestForm]:
     root = document.root
     if _ROWS_KEY in root and _COLUMNS_KEY in root:
         # The blank at the end is part of the text.
@@ -96,16 +122,20 @@ def build_predict_request(
         form, tensors = RequestForm.COLUMNS, _tensors_from_columns(root[_COLUMNS_KEY], dtypes)
     else:
         raise _invalid(f"Missing '{_COLUMNS_KEY}' or '{_ROWS_KEY}' key")
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_spec.name
-    if model_spec.version is not None:
-        request.model_spec.version.value = model_spec.version
-    if model_spec.version_label is not None:
-        request.model_spec.version_label = model_spec.version_label
-    request.model_spec.signature_name = document.signature_name
+    request = predict_pb2.PredictRequest(model_spec=_model_spec(model_spec, document.signature_name))
     for name, tensor in tensors.items():
         request.inputs[name].CopyFrom(tensor)
     return request.SerializeToString(), form
+
+
+def _model_spec(model_spec: ModelSpec, signature_name: str) -> model_pb2.ModelSpec:
+    """The message, with what the client gave and nothing else."""
+    message = model_pb2.ModelSpec(
+        name=model_spec.name, version_label=model_spec.version_label, signature_name=signature_name
+    )
+    if model_spec.version is not None:
+        message.version.value = model_spec.version
+    return message
 
 
 def _tensors_from_columns(columns: JsonValue, dtypes: Mapping[str, int]) -> dict[str, tensor_pb2.TensorProto]:

@@ -1,6 +1,11 @@
 """Writes a PredictResponse as the JSON a client expects, down to the white space.
 
 Last step of a predict on the REST line; pure, any thread; needs time in proportion to the number of values.
+
+What a worker writes in the ordinary way goes through _native/json_reply, where no number becomes a Python object and
+large replies leave the GIL to others. It says nothing but no: then the rest of this module, which has the same text for
+everything, decides.
+
 Source: TensorFlow Serving's util/json_tensor.cc (MakeJsonFromPredictResponse), which writes with RapidJSON's
 PrettyWriter and puts arrays on one line wherever it writes a value of row form.
 """
@@ -10,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 
+from tensorgate._native.json_reply import write_reply
 from tensorgate.gateway.rest.float_format import format_float32, format_float64
 from tensorgate.gateway.rest.predict_request import RequestForm
 from tensorgate.gateway.rest.tensor_values import is_json_dtype, read_values
@@ -27,6 +33,12 @@ def predict_response_json(response: bytes | memoryview, form: RequestForm) -> by
 
     Raises ServingError: INVALID_ARGUMENT for outputs that this form, or JSON at all, cannot carry.
     """
+    text = write_reply(response, form is RequestForm.ROWS)
+    return predict_response_json_exactly(response, form) if text is None else text
+
+
+def predict_response_json_exactly(response: bytes | memoryview, form: RequestForm) -> bytes:
+    """The same for any response, slowly."""
     # A sorted order is as good as the hash order upstream has, and the same every time.
     outputs = sorted(predict_pb2.PredictResponse.FromString(bytes(response)).outputs.items())
     if not outputs:

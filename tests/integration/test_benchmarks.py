@@ -41,3 +41,8 @@ def test_rest_is_measured_beside_a_server_that_echoes() -> None:
     _, *rows = run("rest.py", "--rounds=1", "--run_s=1", "--concurrency=4", "--images=1")
     assert [(row[0], row[3]) for row in rows] == [("784", name) for name in ("json", "protobuf", "echo")]
     assert all(float(row[4]) > 0 for row in rows)
+
+
+def test_the_json_of_tensors_is_measured() -> None:
+    _, *rows = run("json_tensors.py", "--rounds=1")
+    assert [row[0] for row in rows] == 2 * (3 * ["decode,"] + 2 * ["encode,"])

@@ -5,7 +5,12 @@ import struct
 
 import pytest
 
-from tensorgate.gateway.rest.float_format import format_float32, format_float64
+from tensorgate.gateway.rest.float_format import (
+    format_float32,
+    format_float32_exactly,
+    format_float64,
+    format_float64_exactly,
+)
 
 NON_FINITE = [(math.nan, "NaN"), (-math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
 
@@ -36,7 +41,7 @@ def as_float32(value: float) -> float:
     ],
 )
 def test_a_float32_takes_six_digits_or_nine(value: float, text: str) -> None:
-    assert format_float32([as_float32(value)]) == [text]
+    assert format_float32([as_float32(value)]) == format_float32_exactly([as_float32(value)]) == [text]
 
 
 @pytest.mark.parametrize(
@@ -54,4 +59,4 @@ def test_a_float32_takes_six_digits_or_nine(value: float, text: str) -> None:
     ],
 )
 def test_a_double_takes_six_digits_or_seventeen(value: float, text: str) -> None:
-    assert format_float64([value]) == [text]
+    assert format_float64([value]) == format_float64_exactly([value]) == [text]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from tensorgate.gateway.rest.predict_request import RequestForm
-from tensorgate.gateway.rest.predict_response import predict_response_json
+from tensorgate.gateway.rest.predict_response import predict_response_json, predict_response_json_exactly
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorgate.protos.tensorflow_serving.apis import predict_pb2
@@ -29,6 +29,7 @@ def write(form: RequestForm, outputs: Mapping[str, tensor_pb2.TensorProto]) -> s
     # The dispatcher hands over either kind of buffer.
     written = predict_response_json(memoryview(response.SerializeToString()), form)
     assert written == predict_response_json(response.SerializeToString(), form)
+    assert written == predict_response_json_exactly(response.SerializeToString(), form)
     return written.decode("utf-8", errors="surrogateescape")
 
 
