@@ -62,6 +62,9 @@ class ServerOptions:
     """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
     num_warmup_iterations: int
     """How often each warm-up request of a version is run; 0: warm-up is off."""
+    prefer_tflite_model: bool
+    num_tflite_pools: int
+    """At least 1."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -123,6 +126,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
         session_config=session_config,
         num_warmup_iterations=_num_warmup_iterations(parsed),
+        prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
+        num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

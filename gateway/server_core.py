@@ -98,7 +98,13 @@ class ServerCore:
                 max_parallel_loads=INITIAL_LOADS_PER_CPU * num_cpus,
             ),
             self._placement.loader_factory(
-                LoadOptions(options.saved_model_tags, options.session_config, options.num_warmup_iterations),
+                LoadOptions(
+                    options.saved_model_tags,
+                    options.session_config,
+                    options.num_warmup_iterations,
+                    options.prefer_tflite_model,
+                    options.num_tflite_pools,
+                ),
                 {model.name: model.platform for model in options.models},
             ),
             RoutePublisher(self._route_table),

@@ -38,6 +38,8 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "session_config": bytes,  # a serialized tensorflow.ConfigProto, or empty
         "num_warmup_iterations": int,
         "platform": str,
+        "prefer_tflite_model": bool,
+        "num_tflite_pools": int,
     },
     "unload": {"handle": int},
     "ping": {},

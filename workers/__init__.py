@@ -1,6 +1,6 @@
 """The worker process: loads SavedModels and runs requests on one device; imports no gRPC and no HTTP.
 
 One request, its second half, is all in _native: data_loop → execution_pool → predict → … → data_loop.
-One model version, its second half: commands → servables (saved_model, hashmap) → (_native) session → warmup →
+One model version, its second half: commands → servables (saved_model, tflite, hashmap) → (_native) session → warmup →
 data_loop.
 """

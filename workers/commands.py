@@ -198,7 +198,14 @@ def _open_warm(fields: Mapping[str, Any]) -> Servable:
     """What the fields of ``load`` ask for, loaded and warmed up; raises ServingError."""
     servable = open_servable(
         fields["platform"],
-        VersionToLoad(fields["path"], fields["version"], tuple(fields["tags"]), fields["session_config"]),
+        VersionToLoad(
+            fields["path"],
+            fields["version"],
+            tuple(fields["tags"]),
+            fields["session_config"],
+            fields["prefer_tflite_model"],
+            fields["num_tflite_pools"],
+        ),
     )
     try:
         if fields["num_warmup_iterations"] > 0:

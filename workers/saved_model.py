@@ -17,6 +17,8 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import Sig
 from tensorgate.workers.warmup import WarmupMethod
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+# What may stand in the same folder, for servers that prefer it.
+TFLITE_MODEL_FILE = "model.tflite"
 
 
 def open_saved_model(path: str, version: int, tags: Sequence[str], session_config: bytes) -> Session:

@@ -62,6 +62,10 @@ class LoadOptions:
     """A serialized tensorflow.ConfigProto, or empty."""
     num_warmup_iterations: int = 0
     """How often each of the version's warm-up requests is run; 0: they are not looked at."""
+    prefer_tflite_model: bool = False
+    """Where a version has a model.tflite, it is served, and not the SavedModel."""
+    num_tflite_pools: int = 1
+    """How many requests such a version runs at a time, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,8 @@ class WorkerClient:
                 "version": version,
                 "path": path,
                 "platform": platform,
+                "prefer_tflite_model": options.prefer_tflite_model,
+                "num_tflite_pools": options.num_tflite_pools,
                 "tags": list(options.tags),
                 "session_config": options.session_config,
                 "num_warmup_iterations": options.num_warmup_iterations,

@@ -91,6 +91,8 @@ ACTING = {
     "grpc_channel_arguments",
     "enable_model_warmup",
     "num_request_iterations_for_warmup",
+    "prefer_tflite_model",
+    "num_tflite_pools",
     "version",
 }
 

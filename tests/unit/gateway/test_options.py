@@ -1,5 +1,6 @@
 """ServerOptions: what the flags become, and what is refused at start."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         saved_model_tags=("serve",),
         session_config=b"",
         num_warmup_iterations=1,
+        prefer_tflite_model=False,
+        num_tflite_pools=len(os.sched_getaffinity(0)),
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,

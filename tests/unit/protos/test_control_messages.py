@@ -13,7 +13,13 @@ from tensorgate.protos.status_codes import Code
 
 def test_a_request_comes_out_as_it_went_in() -> None:
     fields = {"handle": 7, "name": "m", "version": -1, "path": "/p", "tags": ["serve"]}
-    fields |= {"platform": "tensorflow", "session_config": b"\x08\x01", "num_warmup_iterations": 1}
+    fields |= {
+        "platform": "tensorflow",
+        "session_config": b"\x08\x01",
+        "num_warmup_iterations": 1,
+        "prefer_tflite_model": True,
+        "num_tflite_pools": 2,
+    }
     request = control_messages.unpack_request(control_messages.pack_request(3, "load", **fields))
     assert (request.id, request.command, request.fields) == (3, "load", fields)
 
@@ -53,7 +59,13 @@ def test_a_malformed_request_is_refused_with_the_field_named(message: object, wh
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
 # One strategy for each type that a field may have; surrogates are no UTF-8, so no path or name holds them.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-VALUES = {int: INTEGERS, str: TEXTS, bytes: st.binary(max_size=20), list: st.lists(TEXTS, max_size=3)}
+VALUES = {
+    bool: st.booleans(),
+    int: INTEGERS,
+    str: TEXTS,
+    bytes: st.binary(max_size=20),
+    list: st.lists(TEXTS, max_size=3),
+}
 # Whatever msgpack can carry, right or wrong.
 ANYTHING = st.recursive(
     st.none() | st.booleans() | INTEGERS | st.floats() | TEXTS | st.binary(max_size=20),
