@@ -10,8 +10,8 @@ cdef class PythonServable:
     cdef object _answer
 
 
-# Has the PythonServable answer one request; takes the GIL for it, so any thread may call it that does not hold it. Never
-# raises and never keeps payload. The caller keeps servable alive. deadline_us: monotonic clock, -1 for none.
+# Has the PythonServable answer one request. Takes the GIL for it: for threads without it. Never raises and never
+# keeps payload. The caller keeps servable alive. deadline_us: monotonic clock, -1 for none.
 cdef void answer_in_python(
     void* servable, uint64_t method, const uint8_t* payload, size_t size, int64_t deadline_us,
     RunResult* result) noexcept nogil

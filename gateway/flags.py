@@ -51,7 +51,6 @@ _BOOL, _INT32, _INT64, _FLOAT, _STRING = FlagType
 
 # Reasons that several flags share.
 _NO_BATCHING = "requests are not merged into batches yet"
-_NO_TFLITE = "TensorFlow Lite models are not served yet"
 _NO_XLA = "TensorFlow's own defaults for XLA hold"
 _NO_SESSION_SETTINGS = "session settings other than the parallelism flags are not passed on yet"
 
@@ -201,9 +200,9 @@ UPSTREAM_FLAGS = (
         "Keep nothing of a MetaGraph but its signatures.",
         "workers never keep more of it",
     ),
-    Flag("prefer_tflite_model", _BOOL, False, "Serve model.tflite where a version has one.", _NO_TFLITE),
-    Flag("num_tflite_pools", _INT32, PerCpu(1), "Pools of TensorFlow Lite interpreters.", _NO_TFLITE),
-    Flag("num_tflite_interpreters_per_pool", _INT32, 1, "TensorFlow Lite interpreters in a pool.", _NO_TFLITE),
+    Flag("prefer_tflite_model", _BOOL, False, "Serve model.tflite where a version has one."),
+    Flag("num_tflite_pools", _INT32, PerCpu(1), "Requests that a TensorFlow Lite model runs at a time."),
+    Flag("num_tflite_interpreters_per_pool", _INT32, 1, "TensorFlow Lite interpreters in a pool.", _NO_BATCHING),
     Flag(
         "enable_signature_method_name_check",
         _BOOL,

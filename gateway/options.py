@@ -66,6 +66,9 @@ class ServerOptions:
     enable_serialization_as_tensor_content: bool
     num_warmup_iterations: int
     """How often each warm-up request of a version is run; 0: warm-up is off."""
+    prefer_tflite_model: bool
+    num_tflite_pools: int
+    """At least 1."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -135,6 +138,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         enable_signature_method_name_check=parsed.get_bool("enable_signature_method_name_check"),
         enable_serialization_as_tensor_content=parsed.get_bool("enable_serialization_as_tensor_content"),
         num_warmup_iterations=_num_warmup_iterations(parsed),
+        prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
+        num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

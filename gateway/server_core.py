@@ -105,6 +105,8 @@ class ServerCore:
                     options.num_warmup_iterations,
                     options.enable_signature_method_name_check,
                     options.enable_serialization_as_tensor_content,
+                    options.prefer_tflite_model,
+                    options.num_tflite_pools,
                 ),
                 {model.name: model.platform for model in options.models},
             ),

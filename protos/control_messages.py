@@ -40,6 +40,8 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "platform": str,
         "checks_method_names": bool,
         "outputs_as_content": bool,
+        "prefer_tflite_model": bool,
+        "num_tflite_pools": int,
     },
     "unload": {"handle": int},
     "ping": {},

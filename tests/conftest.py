@@ -81,6 +81,14 @@ def model_kinds(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return made_by("make_model_kinds.py", tmp_path_factory.mktemp("model_kinds"))
 
 
+@pytest.fixture(scope="session")
+def tflite_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of TensorFlow Lite models made by tests/saved_models/make_tflite_models.py."""
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        pytest.skip('TensorFlow Lite is not installed: pip install "tensorgate[tflite]"')
+    return made_by("make_tflite_models.py", tmp_path_factory.mktemp("tflite_models"))
+
+
 def made_by(program: str, out: pathlib.Path) -> pathlib.Path:
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')

@@ -205,6 +205,8 @@ def _open_warm(fields: Mapping[str, Any]) -> Servable:
             fields["session_config"],
             fields["checks_method_names"],
             fields["outputs_as_content"],
+            fields["prefer_tflite_model"],
+            fields["num_tflite_pools"],
         ),
     )
     try:

@@ -20,6 +20,8 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import Sig
 from tensorgate.workers.warmup import WarmupMethod
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+# What may stand in the same folder, for servers that prefer it.
+TFLITE_MODEL_FILE = "model.tflite"
 
 # By the kind of log in PredictionLog.
 _METHODS_OF_LOGS = {

@@ -6,6 +6,7 @@ with such an opener and a line in PLATFORMS.
 Source: tensorflow_serving/core/source_adapter.h and loader.h; upstream's platforms are source adapters.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,7 @@ from tensorgate._native.session import Session
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.workers.hashmap import HashmapServable
-from tensorgate.workers.saved_model import SavedModelServable, open_saved_model
+from tensorgate.workers.saved_model import TFLITE_MODEL_FILE, SavedModelServable, open_saved_model
 from tensorgate.workers.warmup import WarmupMethod
 
 
@@ -29,6 +30,8 @@ class VersionToLoad:
     session_config: bytes
     checks_method_names: bool
     outputs_as_content: bool
+    prefer_tflite_model: bool = False
+    num_tflite_pools: int = 1
 
 
 class Servable(Protocol):
@@ -55,6 +58,8 @@ class Servable(Protocol):
 
 
 def _open_tensorflow(version: VersionToLoad) -> Servable:
+    if version.prefer_tflite_model and os.path.exists(os.path.join(version.path, TFLITE_MODEL_FILE)):
+        return _open_tflite(version)
     return SavedModelServable(
         open_saved_model(
             version.path,
@@ -65,6 +70,18 @@ def _open_tensorflow(version: VersionToLoad) -> Servable:
             version.outputs_as_content,
         )
     )
+
+
+def _open_tflite(version: VersionToLoad) -> Servable:
+    try:
+        # Only now: it brings numpy, and is not there unless it is asked for.
+        from tensorgate.workers.tflite import TfliteServable  # noqa: PLC0415
+    except ImportError as error:
+        raise ServingError(
+            Code.UNIMPLEMENTED,
+            f'TensorFlow Lite models need a package that is not here ({error}): pip install "tensorgate[tflite]"',
+        ) from error
+    return TfliteServable(version.path, version.version, version.num_tflite_pools)
 
 
 def _open_hashmap(version: VersionToLoad) -> Servable:

@@ -66,6 +66,10 @@ class LoadOptions:
     """A signature serves only the API that its method_name is of."""
     outputs_as_content: bool = False
     """PredictResponses carry tensor_content rather than typed values."""
+    prefer_tflite_model: bool = False
+    """Where a version has a model.tflite, it is served, and not the SavedModel."""
+    num_tflite_pools: int = 1
+    """How many requests such a version runs at a time, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ class WorkerClient:
                 "version": version,
                 "path": path,
                 "platform": platform,
+                "prefer_tflite_model": options.prefer_tflite_model,
+                "num_tflite_pools": options.num_tflite_pools,
                 "tags": list(options.tags),
                 "session_config": options.session_config,
                 "num_warmup_iterations": options.num_warmup_iterations,

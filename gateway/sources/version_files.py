@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from tensorgate.gateway.sources.checkpoint_need import CheckpointNeed, read_checkpoint_need
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+TFLITE_MODEL_FILE = "model.tflite"
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
 
 # A complete layout that has not changed for this long is taken to be finished.
@@ -86,11 +87,16 @@ def _checkpoint_need(
 
 
 def missing_files(fingerprint: Fingerprint) -> list[str]:
-    """What a SavedModel with these files lacks; empty for a complete layout, and for a version that is one file."""
+    """What a SavedModel with these files lacks; empty for a complete layout.
+
+    Complete are also a version that is a file, and one that holds a TensorFlow Lite model and no SavedModel.
+    """
     names = {name for name, _, _ in fingerprint.files}
     if names == {"."}:
         return []
     missing = [] if names.intersection(SAVED_MODEL_FILES) else ["saved_model.pb"]
+    if missing and TFLITE_MODEL_FILE in names:
+        return []
     # A folder for variables that is empty, as TensorFlow 1 makes for a graph without any, promises none.
     has_begun = any(name.startswith("variables/") and name != "variables/" for name in names)
     if has_begun or fingerprint.need not in (None, CheckpointNeed.NONE):

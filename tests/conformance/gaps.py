@@ -5,6 +5,5 @@ import pytest
 INFERENCE = pytest.mark.xfail(reason="Classify, Regress and MultiInference are not served yet")
 RELOAD = pytest.mark.xfail(reason="the config file is read once, at start")
 METRICS = pytest.mark.xfail(reason="metrics are not exported yet")
-TFLITE = pytest.mark.xfail(reason="TensorFlow Lite models are not served yet")
 PROFILER = pytest.mark.xfail(reason="the profiler service is not built yet")
 TF_TEXT = pytest.mark.skip(reason="workers load no libraries of ops yet, and tensorflow-text is one")

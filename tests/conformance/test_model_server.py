@@ -20,7 +20,7 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import INFERENCE, METRICS, PROFILER, RELOAD, TF_TEXT, TFLITE
+from tests.conformance.gaps import INFERENCE, METRICS, PROFILER, RELOAD, TF_TEXT
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -289,23 +289,15 @@ def test_prometheus_endpoint(start_server: StartServer, tmp_path: pathlib.Path, 
 # --- kinds of models --------------------------------------------------------------------------------------------------
 
 
-@TFLITE
-def test_predict_on_tf_lite(start_server: StartServer, model_kinds: pathlib.Path) -> None:
-    base_path = model_kinds / "tflite" / "half_plus_two"
-    server = start_server(
-        "--model_name=half_plus_two", f"--model_base_path={base_path}", "--prefer_tflite_model=true", wait=False
-    )
-    wait_until(server.is_ready, "the TensorFlow Lite model serves")
+def test_predict_on_tf_lite(start_server: StartServer, tflite_models: pathlib.Path) -> None:
+    base_path = tflite_models / "half_plus_two"
+    server = start_server("--model_name=half_plus_two", f"--model_base_path={base_path}", "--prefer_tflite_model=true")
     verify_predict(server, 3.0, specify_output=False)
 
 
-@TFLITE
-def test_predict_with_signature_def_on_tf_lite(start_server: StartServer, model_kinds: pathlib.Path) -> None:
-    base_path = model_kinds / "tflite" / "half_plus_two_with_signature"
-    server = start_server(
-        "--model_name=half_plus_two", f"--model_base_path={base_path}", "--prefer_tflite_model=true", wait=False
-    )
-    wait_until(server.is_ready, "the TensorFlow Lite model serves")
+def test_predict_with_signature_def_on_tf_lite(start_server: StartServer, tflite_models: pathlib.Path) -> None:
+    base_path = tflite_models / "with_signature"
+    server = start_server("--model_name=half_plus_two", f"--model_base_path={base_path}", "--prefer_tflite_model=true")
     verify_predict(server, 3.0)
 
 

@@ -94,6 +94,8 @@ ACTING = {
     "enable_serialization_as_tensor_content",
     "enable_model_warmup",
     "num_request_iterations_for_warmup",
+    "prefer_tflite_model",
+    "num_tflite_pools",
     "version",
 }
 

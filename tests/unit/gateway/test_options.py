@@ -1,5 +1,6 @@
 """ServerOptions: what the flags become, and what is refused at start."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         enable_signature_method_name_check=False,
         enable_serialization_as_tensor_content=False,
         num_warmup_iterations=1,
+        prefer_tflite_model=False,
+        num_tflite_pools=len(os.sched_getaffinity(0)),
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,

@@ -23,6 +23,8 @@ def test_a_request_comes_out_as_it_went_in() -> None:
         "num_warmup_iterations": 1,
         "checks_method_names": True,
         "outputs_as_content": False,
+        "prefer_tflite_model": True,
+        "num_tflite_pools": 2,
     }
     request = control_messages.unpack_request(control_messages.pack_request(3, "load", **fields))
     assert (request.id, request.command, request.fields) == (3, "load", fields)

@@ -221,6 +221,12 @@ def test_a_version_that_is_a_file_lacks_nothing_and_changes_with_its_size(tmp_pa
     assert look_at(str(path)) != seen
 
 
+def test_a_tensorflow_lite_model_by_itself_is_complete_and_beside_a_graph_it_changes_nothing() -> None:
+    assert missing_files(Fingerprint((("./", 0, 0), ("model.tflite", 4, 0)))) == []
+    begun = (("./", 0, 0), ("model.tflite", 4, 0), ("saved_model.pb", 4, 0), ("variables/variables.index", 4, 0))
+    assert missing_files(Fingerprint(begun)) == ["variables/variables.data-00000-of-00001"]
+
+
 @pytest.mark.parametrize("kind", ["a dangling link", "an empty folder"])
 def test_a_name_without_a_model_behind_it_is_a_version_that_lacks_its_files(tmp_path: pathlib.Path, kind: str) -> None:
     path = tmp_path / "7"
