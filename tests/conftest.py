@@ -1,5 +1,6 @@
 """What every test gets: a check that it leaks nothing, and the models that real TensorFlow makes for it."""
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -33,8 +34,9 @@ def children() -> set[int]:
     """Processes whose parent this one is, zombies included."""
     found = set()
     for task in os.listdir("/proc/self/task"):
-        path = pathlib.Path(f"/proc/self/task/{task}/children")
-        if path.exists():
+        # A thread that has been joined may yet end between the listing and this.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            path = pathlib.Path(f"/proc/self/task/{task}/children")
             found.update(int(pid) for pid in path.read_text(encoding="ascii").split())
     return found
 
