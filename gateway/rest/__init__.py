@@ -10,5 +10,7 @@ Its part of the line of one request, a predict:
 A classify or regress has inference_request and inference_response in the places of their predict counterparts. A body
 of Content-Type application/x-protobuf passes protobuf_request instead, and its reply is the answer's body as it is.
 
+A request that differs from its connection's last only in the body is not parsed again: known_head.
+
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads.
 """
