@@ -10,6 +10,8 @@ Its part of the line of one request, a predict:
 A classify or regress has inference_request and inference_response in the places of their predict counterparts. A body
 of Content-Type application/x-protobuf passes protobuf_request instead, and its reply is the answer's body as it is.
 
+A request that differs from its connection's last only in the body is not parsed again: known_head.
+
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads, by native code
 that leaves the GIL to the others. What that does not take goes the exact way, in Python: json_parse, json_reader and
 json_to_tensors on the way in, tensor_values and float_format on the way out.

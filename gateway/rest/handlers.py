@@ -111,7 +111,14 @@ class Handlers:
         body_parts.clear()
         if head.is_gzip:
             body = await self._inflate(body)
-        answer = await self._infer(route, head, body)
+        if head.protobuf_type:
+            answer = await self._pass_on(route, body, head.protobuf_type)
+        elif route.method is InferenceMethod.PREDICT:
+            answer = await self._predict(route.model, body)
+        elif route.method is InferenceMethod.CLASSIFY:
+            answer = await self._infer_examples(route.model, body, Method.CLASSIFY, classification_response_json)
+        else:
+            answer = await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
         if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
             deflated = await self._run(len(answer.body), deflate, answer.body)
             return Answer(answer.status, deflated, answer.content_type, _GZIP_HEADERS)
@@ -124,15 +131,6 @@ class Handlers:
             with contextlib.suppress(BodyTooLargeError):
                 return inflate(body, min(INFLATE_HERE_BYTES, self._max_inflated_bytes))
         return await self._run_in_pool(inflate, body, self._max_inflated_bytes)
-
-    async def _infer(self, route: InferenceRoute, head: RequestHead, body: bytes) -> Answer:
-        if head.protobuf_type:
-            return await self._pass_on(route, body, head.protobuf_type)
-        if route.method is InferenceMethod.PREDICT:
-            return await self._predict(route.model, body)
-        if route.method is InferenceMethod.CLASSIFY:
-            return await self._infer_examples(route.model, body, Method.CLASSIFY, classification_response_json)
-        return await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
 
     def status(self, route: StatusRoute) -> Answer:
         """Answers GET …/NAME; raises ServingError."""

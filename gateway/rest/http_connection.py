@@ -26,6 +26,7 @@ import httptools
 
 from tensorgate.gateway.rest.http_head import CONTINUE, DateHeader, answer_head
 from tensorgate.gateway.rest.http_messages import SHUTTING_DOWN_TEXT, TEXT_TYPE, Answer, RequestHead, json_error
+from tensorgate.gateway.rest.known_head import KnownHead, known_head
 
 logger = logging.getLogger("tensorgate.rest")
 
@@ -131,6 +132,9 @@ class HttpConnection(asyncio.Protocol):
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._current: _Request | None = None  # whose body is arriving
+        self._known: KnownHead | None = None
+        self._last_head: RequestHead | None = None  # of the last complete request, if it may be known
+        self._is_upgrade = False  # whether the current request offers another protocol
         self._has_left_off = False  # the parser, between the current request's head and its body: see _read_on
         self._is_reading_on = False
         self._num_begun = 0
@@ -243,6 +247,32 @@ class HttpConnection(asyncio.Protocol):
         if self._is_deaf:
             return
         self._now_s = self._loop.time()
+        if self._known is not None and self._receiving is _Receiving.NOTHING:
+            body = self._known.body_of(data)
+            if body is not None and len(body) <= self._app.max_body_bytes:
+                self._take_whole(self._known.head, body)
+                return
+        last = self._parse(data)
+        if last is not None:
+            self._known = known_head(data, last)
+
+    def _take_whole(self, head: RequestHead, body: bytes) -> None:
+        """A request like the one before, without the parser, which is between two requests and stays there."""
+        self._num_begun += 1
+        self._since_s = self._now_s
+        request = _Request(head, keep_alive=True, is_http_1_0=False)
+        request.is_complete = True
+        begun = self._app.begin(head)
+        if isinstance(begun, Answer):
+            request.answer = begun
+        else:
+            request.handler = begun
+            request.parts.append(body)
+        self._queue.append(request)
+        self._advance()
+
+    def _parse(self, data: bytes) -> RequestHead | None:
+        """Has the parser take the data. The head of the request, if they were exactly one that is like most."""
         begins = self._receiving in (_Receiving.FIRST_BYTE, _Receiving.NOTHING)
         if begins:
             data = _with_whole_line_end(data)
@@ -267,6 +297,9 @@ class HttpConnection(asyncio.Protocol):
             self._num_idle_bytes += len(data)
             if self._num_idle_bytes > self._limits.max_head_bytes:
                 self._refuse_plainly(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return None
+        is_one = begins and self._num_begun == before[0] + 1 and self._receiving is _Receiving.NOTHING
+        return self._last_head if is_one and not self._is_deaf else None
 
     def _feed(self, data: bytes) -> None:
         while True:
@@ -357,9 +390,10 @@ class HttpConnection(asyncio.Protocol):
         if request.answer is not None and request.expects_continue:
             # Nobody knows whether the client will send the body that it asked about.
             request.keep_alive = False
+        self._is_upgrade = parser.should_upgrade()
         # Without a body the request is complete in a moment, which is the better time for its answer.
         if head.content_length or head.is_chunked:
-            self._has_left_off = parser.should_upgrade()
+            self._has_left_off = self._is_upgrade
             if request.answer is not None or request.expects_continue:
                 self._advance()
             elif len(self._queue) > _MAX_WAITING:
@@ -387,6 +421,7 @@ class HttpConnection(asyncio.Protocol):
         if request is None or self._is_deaf or self._has_left_off:
             return
         self._current = None
+        self._last_head = None if request.is_http_1_0 or self._is_upgrade else request.head
         self._receiving = _Receiving.NOTHING
         self._since_s = self._now_s
         request.is_complete = True

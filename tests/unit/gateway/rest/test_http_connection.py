@@ -1,12 +1,14 @@
 """A connection: requests in, answers out in their order; clients that stall, break the rules or go away."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tensorgate.gateway.rest import http_connection
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, Begun, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
@@ -340,6 +342,51 @@ def test_requests_may_arrive_in_any_pieces(bodies: list[bytes], data: st.DataObj
         assert connection.bodies == bodies
 
     run(scenario)
+
+
+def answers_to(pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What a connection writes, but for the dates, and whether it is open after it."""
+    found: list[tuple[bytes, bool]] = []
+
+    async def scenario(connection: Connection) -> None:
+        for piece in pieces:
+            await connection.take(piece)
+        is_open = not (connection.transport.is_closed or connection.is_refused)
+        found.append((re.sub(rb"date: [^\r]*", b"", connection.transport.written), is_open))
+
+    run(scenario)
+    return found[0]
+
+
+REQUESTS = [
+    HEAD + b"12345",
+    HEAD.replace(b"5", b"3") + b"abc",
+    HEAD.replace(b"5", b"0"),
+    HEAD.replace(b"5", b"300000"),
+    HEAD.replace(b"POST", b"DELETE") + b"12345",
+    HEAD[:-2] + b"Connection: close\r\n\r\n12345",
+    HEAD[:-2] + b"Expect: 100-continue\r\n\r\n12345",
+    HEAD[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n12345",
+    HEAD.replace(b"1.1", b"1.0")[:-2] + b"Connection: keep-alive\r\n\r\n12345",
+    HEAD.replace(b"\r\n", b"\n") + b"12345",
+    chunked(b"12345"),
+    GET,
+]
+
+
+@given(st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=6), st.data())
+def test_a_request_like_the_one_before_is_answered_as_if_it_were_the_first(
+    requests: list[bytes], data: st.DataObject
+) -> None:
+    """The last one may be broken anywhere: a byte changed, taken out or put in."""
+    last = requests[-1]
+    at = data.draw(st.integers(0, len(last) - 1))
+    change = data.draw(st.sampled_from([last[at : at + 1], b"", b"0", b"5", b"\r", b"\n", b" ", b":", b"x"]))
+    pieces = [*requests, last, last[:at] + change + last[at + 1 :]]
+    expected = answers_to(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_connection, "known_head", lambda data, head: None)
+        assert answers_to(pieces) == expected
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([HEAD, GET, chunked(b"abc"), b"\r\n", b"GET "]), max_size=6))
