@@ -2,7 +2,6 @@
 
 import pytest
 
-INFERENCE = pytest.mark.xfail(reason="Classify, Regress and MultiInference are not served yet")
 RELOAD = pytest.mark.xfail(reason="the config file is read once, at start")
 METRICS = pytest.mark.xfail(reason="metrics are not exported yet")
 PROFILER = pytest.mark.xfail(reason="the profiler service is not built yet")

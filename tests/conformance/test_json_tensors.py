@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tensorgate.protos.tensorflow.core.example.example_pb2 import Example
-from tests.conformance.gaps import INFERENCE
 from tests.harness.model_server import ModelServer
 
 MODEL = "/v1/models/json_tensors"
@@ -310,7 +309,6 @@ def features(example: Example) -> dict[str, tuple[str, list[Any]]]:
     }
 
 
-@INFERENCE
 @METHODS
 def test_request_no_context(model: Json, method: str) -> None:
     body = f"""{{"signature_name": "show_{method}", "examples": [
@@ -330,7 +328,6 @@ def test_request_no_context(model: Json, method: str) -> None:
         assert features(second)["names"] == ("bytes_list", [b"baz"])
 
 
-@INFERENCE
 @METHODS
 def test_request_with_context_and_signature(model: Json, method: str) -> None:
     body = f"""{{"signature_name": "show_{method}", "context": {{"query": ["pizza"], "score": 3.5}}, "examples": [
@@ -349,7 +346,6 @@ def test_request_with_context_and_signature(model: Json, method: str) -> None:
         assert str(seen["ratings"][1]) == "[nan, inf, -inf]"
 
 
-@INFERENCE
 @METHODS
 @pytest.mark.parametrize(
     ("rest", "text"),
@@ -372,7 +368,6 @@ def test_json_errors(model: Json, method: str, rest: str, text: str) -> None:
     assert text in model.error_of(f"{{{signature}{rest}}}", method)
 
 
-@INFERENCE
 def test_json_from_classification_result(model: Json) -> None:
     body = '{"signature_name": "show_classify", "examples": [{"score": 1.5}, {"score": 2.0}]}'
     status, answer = model.post(body, "classify")
@@ -380,20 +375,17 @@ def test_json_from_classification_result(model: Json) -> None:
     assert [[score for _label, score in each] for each in answer["results"]] == [[1.5], [2.0]]
 
 
-@INFERENCE
 def test_json_from_regression_result(model: Json) -> None:
     body = '{"signature_name": "show_regress", "examples": [{"score": 1.5}, {"score": 2.0}]}'
     assert model.post(body, "regress") == (200, {"results": [1.5, 2.0]})
 
 
-@INFERENCE
 def test_json_from_regression_result_with_non_finite(model: Json) -> None:
     scores = ", ".join(f'{{"score": {number}}}' for number in ("NaN", "Infinity", "3.0", "-Infinity"))
     status, answer = model.post(f'{{"signature_name": "show_regress", "examples": [{scores}]}}', "regress")
     assert (status, str(answer["results"])) == (200, "[nan, inf, 3.0, -inf]")
 
 
-@INFERENCE
 @METHODS
 def test_json_from_result_errors(model: Json, method: str) -> None:
     """Upstream's empty result cannot come from a real run: without examples none is begun."""

@@ -20,7 +20,7 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import INFERENCE, METRICS, PROFILER, RELOAD, TF_TEXT
+from tests.conformance.gaps import METRICS, PROFILER, RELOAD, TF_TEXT
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -120,32 +120,26 @@ def check_multi_inference(server: ModelServer, model: str) -> None:
     assert_echoes(classification.model_spec, model, "classify_x_to_y")
 
 
-@INFERENCE
 def test_classify(model_server: ModelServer) -> None:
     check_classify(model_server, "half_plus_two")
 
 
-@INFERENCE
 def test_classify_tf2(model_server: ModelServer) -> None:
     check_classify(model_server, "half_plus_two_tf2")
 
 
-@INFERENCE
 def test_regress(model_server: ModelServer) -> None:
     check_regress(model_server, "half_plus_two")
 
 
-@INFERENCE
 def test_regress_tf2(model_server: ModelServer) -> None:
     check_regress(model_server, "half_plus_two_tf2")
 
 
-@INFERENCE
 def test_multi_inference(model_server: ModelServer) -> None:
     check_multi_inference(model_server, "half_plus_two")
 
 
-@INFERENCE
 def test_multi_inference_tf2(model_server: ModelServer) -> None:
     check_multi_inference(model_server, "half_plus_two_tf2")
 
@@ -231,13 +225,11 @@ def test_good_grpc_channel_args(start_server: StartServer, model_kinds: pathlib.
 # --- the REST API -----------------------------------------------------------------------------------------------------
 
 
-@INFERENCE
 def test_classify_rest(model_server: ModelServer) -> None:
     body = b'{"signature_name": "classify_x_to_y", "examples": [{"x": 2.0}]}'
     assert model_server.rest("POST", f"{HALF_PLUS_TWO}:classify", body) == (200, {"results": [[["", 3.0]]]})
 
 
-@INFERENCE
 def test_regress_rest(model_server: ModelServer) -> None:
     body = b'{"signature_name": "regress_x_to_y", "examples": [{"x": 2.0}]}'
     assert model_server.rest("POST", f"{HALF_PLUS_TWO}:regress", body) == (200, {"results": [3.0]})

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.gaps import INFERENCE
 from tests.harness.model_server import ModelServer
 
 JSON = {"content-type": "application/json"}
@@ -108,14 +107,12 @@ def test_predict_has_one_header_of_its_own(two_versions: ModelServer) -> None:
     assert {name: value for name, value in headers.items() if name not in transport} == JSON
 
 
-@INFERENCE
 @pytest.mark.parametrize("place", ["", "/versions/123", "/labels/A"])
 def test_regress(two_versions: ModelServer, place: str) -> None:
     body = {"signature_name": "regress_x_to_y", "examples": [{"x": 80.0}]}
     assert post(two_versions, f"{MODEL}{place}:regress", json.dumps(body)) == (200, {"results": [42.0]})
 
 
-@INFERENCE
 @pytest.mark.parametrize("place", ["", "/labels/A"])
 def test_classify(two_versions: ModelServer, place: str) -> None:
     body = {"signature_name": "classify_x_to_y", "examples": [{"x": 20.0}, {"x": 10.0}]}
