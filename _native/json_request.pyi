@@ -4,7 +4,8 @@ from typing import final
 class JsonRequest:
     """A body that has been read: its tensors as columns of values whose dtypes are still open.
 
-    Keeps the body, eight bytes for each number in it and 16 for each string. read_request makes it; not to be made otherwise.
+    Keeps the body, eight bytes for each number in it and 16 for each string. read_request makes it; not to be made
+    otherwise.
     """
 
     @property
