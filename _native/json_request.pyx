@@ -3,8 +3,8 @@
 The quick way of a predict on the REST line, beside the exact one (gateway/rest/predict_request, which calls this): a
 body with nothing unusual in it. In two steps, since the model is looked up between them, by the signature's name, which
 may stand behind the tensors: read_request reads everything into columns (json_values), serialize gives them the dtypes
-of the signature. Integers travel in tensor_content, the rest in typed fields. What is unusual, and every error, is None:
-the exact way decides.
+of the signature. Integers travel in tensor_content, the rest in typed fields. What is unusual, and every error, is
+None: the exact way decides.
 
 Any thread; both steps release the GIL for a body that takes long enough to be worth it.
 
