@@ -19,7 +19,7 @@ from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.http_messages import Answer, inflate, json_answer
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
-from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
+from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_predict_request
 from tensorgate.gateway.rest.predict_response import predict_response_json
 from tensorgate.gateway.rest.url_grammar import (
     InferenceMethod,
@@ -104,7 +104,7 @@ class Handlers:
         if is_gzip:
             # Always in the pool: a small body can inflate to a thousand times its size.
             body = await self._run_in_pool(inflate, body, self._max_inflated_bytes)
-        document = await self._run(len(body), parse_request, body)
+        document = await self._run(len(body), parse_predict_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:
