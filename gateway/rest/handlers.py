@@ -24,7 +24,7 @@ from tensorgate.gateway.rest.inference_request import inference_request, parse_i
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
-from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_request
+from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_predict_request
 from tensorgate.gateway.rest.predict_response import predict_response_json
 from tensorgate.gateway.rest.protobuf_request import read_model_spec, with_model_spec
 from tensorgate.gateway.rest.url_grammar import (
@@ -147,7 +147,7 @@ class Handlers:
 
     async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
         is_small = len(body) <= OFFLOAD_BYTES
-        document = parse_request(body) if is_small else await self._run_in_pool(parse_request, body)
+        document = parse_predict_request(body) if is_small else await self._run_in_pool(parse_predict_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:

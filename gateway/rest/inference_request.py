@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.rest.json_value import JsonValue, RepeatedKeysObject, debug_string, json_type_name
-from tensorgate.gateway.rest.predict_request import parse_request_exactly
+from tensorgate.gateway.rest.predict_request import parse_request
 from tensorgate.gateway.rest.tensor_values import convert_value, is_base64_object
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.example import example_pb2, feature_pb2
@@ -32,7 +32,7 @@ class InferenceDocument:
 
 def parse_inference_request(body: bytes) -> InferenceDocument:
     """The examples, and the signature they are for. Raises ServingError(INVALID_ARGUMENT)."""
-    document = parse_request_exactly(body)
+    document = parse_request(body)
     root = document.root
     made = input_pb2.Input()
     if _CONTEXT_KEY in root:

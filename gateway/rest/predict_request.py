@@ -48,13 +48,13 @@ class RequestDocument:
     signature_name: str
 
 
-def parse_request(body: bytes) -> JsonRequest | RequestDocument:
-    """The checks that need no model. Raises ServingError(INVALID_ARGUMENT)."""
-    return read_request(body) or parse_request_exactly(body)
+def parse_predict_request(body: bytes) -> JsonRequest | RequestDocument:
+    """The checks that need no model, quickly where that is possible. Raises ServingError(INVALID_ARGUMENT)."""
+    return read_request(body) or parse_request(body)
 
 
-def parse_request_exactly(body: bytes) -> RequestDocument:
-    """The same for any body, slowly."""
+def parse_request(body: bytes) -> RequestDocument:
+    """The checks that need no model, for any body. Raises ServingError(INVALID_ARGUMENT)."""
     root = parse_json(body)
     if not isinstance(root, dict):
         raise _invalid(f"JSON Value: {debug_string(root)} Is not object")
@@ -87,8 +87,8 @@ def build_predict_request(
 ) -> tuple[bytes, RequestForm]:
     """The serialized PredictRequest, and the form to answer in.
 
-    document is what parse_request made of the body; model_spec goes into the request as the client gave it. Raises
-    ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON cannot carry.
+    document is what parse_predict_request (or parse_request) made of the body; model_spec goes into the request as the
+    client gave it. Raises ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON cannot carry.
     """
     if not signature.inputs:
         raise _invalid(f"Failed to get input map for signature: {document.signature_name or 'DEFAULT'}")
@@ -97,7 +97,7 @@ def build_predict_request(
         payload = document.serialize(_model_spec(model_spec, document.signature_name).SerializeToString(), dtypes)
         if payload is not None:
             return payload, RequestForm.ROWS if document.is_row_form else RequestForm.COLUMNS
-        document = parse_request_exactly(body)
+        document = parse_request(body)
     return _build_exactly(document, dtypes, model_spec)
 
 

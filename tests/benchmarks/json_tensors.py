@@ -20,8 +20,8 @@ from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.rest.predict_request import (
     RequestForm,
     build_predict_request,
+    parse_predict_request,
     parse_request,
-    parse_request_exactly,
 )
 from tensorgate.gateway.rest.predict_response import predict_response_json, predict_response_json_exactly
 from tensorgate.protos.tensorflow.core.framework import types_pb2
@@ -48,8 +48,8 @@ def decoders(texts: list[str]) -> dict[str, Task]:
     signature = meta_graph_pb2.SignatureDef()
     signature.inputs["x"].dtype = types_pb2.DT_FLOAT
     tasks: dict[str, Task] = {
-        "native": lambda: build_predict_request(parse_request(body), body, signature, SPEC),
-        "exact": lambda: build_predict_request(parse_request_exactly(body), body, signature, SPEC),
+        "native": lambda: build_predict_request(parse_predict_request(body), body, signature, SPEC),
+        "exact": lambda: build_predict_request(parse_request(body), body, signature, SPEC),
     }
     if simdjson := optional("simdjson"):
         parser = simdjson.Parser()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tensorgate._native.json_request import read_request
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.rest.predict_request import RequestForm, build_predict_request, parse_request_exactly
+from tensorgate.gateway.rest.predict_request import RequestForm, build_predict_request, parse_request
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tests.fakes.fake_dispatcher import make_signature
@@ -40,13 +40,13 @@ def quickly(body: bytes, inputs: Mapping[str, int]) -> tuple[RequestForm, Any] |
 
 def _model_spec(signature_name: str) -> bytes:
     body = json.dumps({"signature_name": signature_name, "inputs": 1}).encode()
-    payload, _ = build_predict_request(parse_request_exactly(body), body, make_signature(FLOAT), SPEC)
+    payload, _ = build_predict_request(parse_request(body), body, make_signature(FLOAT), SPEC)
     return decoded_request(payload)[0]
 
 
 def exactly(body: bytes, inputs: Mapping[str, int]) -> tuple[RequestForm, Any] | ServingError:
     try:
-        payload, form = build_predict_request(parse_request_exactly(body), body, make_signature(inputs), SPEC)
+        payload, form = build_predict_request(parse_request(body), body, make_signature(inputs), SPEC)
     except ServingError as error:
         return error
     return form, decoded_request(payload)
@@ -254,7 +254,7 @@ def test_a_name_with_bytes_that_are_not_utf8_comes_as_the_exact_way_has_it() -> 
     body = b'{"signature_name": "\xffs", "inputs": 1}'
     request = read_request(body)
     assert request is not None
-    assert request.signature_name == parse_request_exactly(body).signature_name == "\udcffs"
+    assert request.signature_name == parse_request(body).signature_name == "\udcffs"
 
 
 @pytest.mark.parametrize("num_columns", [1, 5, 1000])
