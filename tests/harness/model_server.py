@@ -129,6 +129,10 @@ class ModelServer:
         except ValueError:
             return response.status, text
 
+    def predict_rest(self, model_name: str, document: dict[str, Any]) -> tuple[int, Any]:
+        """Status and parsed JSON of a predict over REST."""
+        return self.rest("POST", f"/v1/models/{model_name}:predict", json.dumps(document).encode())
+
     def is_ready(self) -> bool:
         assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log}"
         try:
