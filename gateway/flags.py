@@ -237,6 +237,12 @@ UPSTREAM_FLAGS = (
 )
 
 OWN_FLAGS = (
+    Flag(
+        "model_settings_file",
+        _STRING,
+        "",
+        "Text-format ModelSettingsList: what else holds for each model, such as the order in which versions change.",
+    ),
     Flag("rest_api_socket_path", _STRING, "", "Path of a UNIX socket on which the HTTP/REST API listens as well."),
     Flag(
         "grpc_edge",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
 from tensorgate.gateway.flag_parser import ParsedFlags
+from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -69,6 +70,7 @@ class ServerOptions:
     prefer_tflite_model: bool
     num_tflite_pools: int
     """At least 1."""
+    model_settings: SettingsOfModels
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -100,7 +102,7 @@ class ServerOptions:
 
 
 def from_flags(parsed: ParsedFlags) -> ServerOptions:
-    """Checks what ``parsed`` says and converts it; reads the file of ``--model_config_file``, so it may block.
+    """Checks what ``parsed`` says and converts it; reads the files they name, so it may block.
 
     Upstream's checks come first, in its order and words. Raises ServingError: INVALID_ARGUMENT for flags that
     contradict each other or say what cannot be, UNIMPLEMENTED for encryption, the file's own code where it cannot be
@@ -140,6 +142,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         num_warmup_iterations=_num_warmup_iterations(parsed),
         prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
         num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
+        model_settings=read_model_settings(parsed.get_string("model_settings_file")),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

@@ -13,7 +13,11 @@ import logging
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
-from tensorgate.gateway.core.aspired_version_policy import AvailabilityPreservingPolicy
+from tensorgate.gateway.core.aspired_version_policy import (
+    AspiredVersionPolicy,
+    AvailabilityPreservingPolicy,
+    ResourcePreservingPolicy,
+)
 from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager
 from tensorgate.gateway.core.basic_manager import BasicManager
 from tensorgate.gateway.core.clock import Clock
@@ -27,6 +31,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.model_settings import SettingsOfModels
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.server import RestOptions, RestServer
@@ -38,6 +43,7 @@ from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorgate.config import model_settings_pb2
 
 logger = logging.getLogger("tensorgate.server")
 
@@ -59,6 +65,7 @@ class ServerCore:
         loop = asyncio.get_running_loop()
         self._options = options
         self._clock = clock
+        self._settings: SettingsOfModels = options.model_settings
 
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
@@ -92,7 +99,7 @@ class ServerCore:
         # A version's line.
         self._manager = BasicManager(
             AspiredVersionsManager(
-                AvailabilityPreservingPolicy(),
+                self._policy_of,
                 self._bus,
                 clock,
                 max_num_load_retries=options.max_num_load_retries,
@@ -161,6 +168,12 @@ class ServerCore:
             if options.serves_rest
             else None
         )
+
+    def _policy_of(self, name: str) -> AspiredVersionPolicy:
+        policy = self._settings.of(name).aspired_version_policy
+        if policy == model_settings_pb2.RESOURCE_PRESERVING:
+            return ResourcePreservingPolicy()
+        return AvailabilityPreservingPolicy()
 
     async def start(self) -> None:
         """Returns when the models of the configuration are available and gRPC answers.

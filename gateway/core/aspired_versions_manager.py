@@ -9,7 +9,7 @@ bounded by ``max_parallel_loads``.
 Source: tensorflow_serving/core/aspired_versions_manager.h, basic_manager.h.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,14 +55,15 @@ class AspiredVersionsManager:
 
     def __init__(
         self,
-        policy: AspiredVersionPolicy,
+        policy_of: Callable[[str], AspiredVersionPolicy],
         bus: EventBus[ServableState],
         clock: Clock,
         *,
         max_num_load_retries: int = 5,
         max_parallel_loads: int = 1,
     ) -> None:
-        self._policy = policy
+        """``policy_of``: a model's name to its policy; asked before every decision, so its answer may change."""
+        self._policy_of = policy_of
         self._bus = bus
         self._clock = clock
         self._max_num_load_retries = max_num_load_retries
@@ -152,7 +153,7 @@ class AspiredVersionsManager:
         for name in list(dict.fromkeys([*self._harnesses, *self._wishes])):
             self._forget(name)
             self._take_wish(name)
-            while (action := self._policy.next_action(self._snapshot(name))) is not None:
+            while (action := self._policy_of(name).next_action(self._snapshot(name))) is not None:
                 harness = self._harnesses[name][action.version]
                 if action.kind is ActionKind.UNLOAD:
                     harness.begin_unload()

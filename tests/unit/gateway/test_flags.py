@@ -60,6 +60,7 @@ UPSTREAM = [
 ]
 
 OWN = [
+    ("model_settings_file", "string", ""),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),

@@ -7,6 +7,7 @@ import pytest
 
 from tensorgate.gateway.config_files import ModelConfig
 from tensorgate.gateway.flag_parser import parse
+from tensorgate.gateway.model_settings import SettingsOfModels
 from tensorgate.gateway.options import ServerOptions, from_flags, parse_channel_arguments
 from tensorgate.gateway.python_command import python_command
 from tensorgate.gateway.sources.file_system_storage_path_source import LatestVersions
@@ -48,6 +49,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         num_warmup_iterations=1,
         prefer_tflite_model=False,
         num_tflite_pools=len(os.sched_getaffinity(0)),
+        model_settings=SettingsOfModels(),
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,

@@ -57,7 +57,7 @@ class Scene:
         bus: EventBus[ServableState] = EventBus()
         bus.subscribe(self.published.append)
         self.manager = AspiredVersionsManager(
-            policy or AvailabilityPreservingPolicy(),
+            lambda _name: policy or AvailabilityPreservingPolicy(),
             bus,
             self.clock,
             max_num_load_retries=max_num_load_retries,

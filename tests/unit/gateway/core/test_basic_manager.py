@@ -43,7 +43,7 @@ class Scene:
         clock = ManualClock()
         self.manager = BasicManager(
             AspiredVersionsManager(
-                AvailabilityPreservingPolicy(),
+                lambda _name: AvailabilityPreservingPolicy(),
                 bus,
                 clock,
                 max_num_load_retries=max_num_load_retries,

@@ -1,0 +1,1 @@
+"""Messages of tensorgate's own; generated, see generate.py."""

@@ -1,0 +1,1 @@
+"""Messages of tensorgate.config; generated, see generate.py."""
