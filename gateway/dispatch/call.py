@@ -54,11 +54,19 @@ class Reply:
     padding_rows: int
 
 
+class OnEnd(Protocol):
+    """Hears once how a request has ended, on the loop that submitted it; not after a cancel."""
+
+    def __call__(self, code: int, message: bytes, reply: Reply | None) -> None:
+        """``reply`` is None unless the code is that of OK; the message is UTF-8. Must neither block nor raise."""
+        ...
+
+
 class Cancellable(Protocol):
     """The dispatcher's side of a Call."""
 
-    def cancel(self) -> None:
-        """The submitter has lost interest. Idempotent; on the submitter's thread."""
+    def cancel(self) -> object:
+        """The submitter has lost interest. Idempotent; on the submitter's thread. What it returns is of no matter."""
 
 
 class Call:

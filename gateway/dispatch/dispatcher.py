@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata
-from tensorgate.gateway.dispatch.completions import Completions, fail_future
+from tensorgate.gateway.dispatch.call import Call, Cancellable, Method, OnEnd, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.completions import Completions
 from tensorgate.gateway.dispatch.route_table import Pin, RouteTable
 from tensorgate.gateway.dispatch.worker import Worker
 from tensorgate.protos.status_codes import Code, ServingError
@@ -61,11 +61,22 @@ class DispatchCounters:
     worker_deaths: int
 
 
-class _ClosedCall:
-    """The Cancellable of a request that has failed before it began."""
+class _SubmittedCall:
+    """The Cancellable of a request that a future waits for; without a request where it could not be started."""
+
+    __slots__ = ("_future", "_request")
+
+    def __init__(self, future: "asyncio.Future[Reply]", request: Cancellable | None) -> None:
+        self._future = future
+        self._request = request
 
     def cancel(self) -> None:
         """Call.cancel."""
+        future = self._future
+        if self._request is None or (future.done() and not future.cancelled()):
+            return
+        _fail(future, ServingError(Code.CANCELLED, "The request was cancelled by its client."))
+        self._request.cancel()
 
 
 class Dispatcher:
@@ -80,6 +91,7 @@ class Dispatcher:
         self._completions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Completions] = (
             weakref.WeakKeyDictionary()
         )
+        self._here = threading.local()
 
     # --- for edges ----------------------------------------------------------------------------------------------------
 
@@ -95,36 +107,63 @@ class Dispatcher:
         metadata: RequestMetadata,
         deadline_s: float | None,
     ) -> Call:
-        """Starts one request on the pinned version; from a coroutine of any asyncio loop, never blocks.
+        """``start`` for coroutines: every failure is raised by awaiting the call, never here."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        Takes the pin over. ``payload`` must not change until the call has completed, and is not copied if it is large.
-        ``deadline_s`` is in seconds of time.monotonic(); when it passes the call fails with DEADLINE_EXCEEDED whatever
-        the worker does. Every failure is raised by awaiting the call, never here.
-        """
-        loop = asyncio.get_running_loop()
-        version = pin.take()
-        future: asyncio.Future[Reply] = loop.create_future()
+        def on_end(code: int, message: bytes, reply: Reply | None) -> None:
+            if reply is None:
+                _fail(future, ServingError(Code.of(code), message.decode("utf-8", "replace")))
+            elif not future.done():
+                future.set_result(reply)
+
         try:
-            return self._completions_of(loop).submit(future, version, method, payload, metadata, deadline_s)
-        except RuntimeError:  # closed
+            return Call(future, _SubmittedCall(future, self.start(pin, method, payload, metadata, deadline_s, on_end)))
+        except ServingError as error:
+            _fail(future, error)
+            return Call(future, _SubmittedCall(future, None))
+
+    def start(
+        self,
+        pin: Pin,
+        method: Method,
+        payload: bytes | memoryview,
+        metadata: RequestMetadata,
+        deadline_s: float | None,
+        on_end: OnEnd,
+    ) -> Cancellable:
+        """Starts one request on the pinned version; on a thread with a running asyncio loop, never blocks.
+
+        Takes the pin over. ``payload`` must not change until the request has ended, and is not copied if it is large.
+        ``deadline_s`` is in seconds of time.monotonic(); when it passes the request ends with DEADLINE_EXCEEDED
+        whatever the worker does. ``on_end`` is called later, on the loop; not after a cancel. Raises ServingError:
+        UNAVAILABLE once closed, RESOURCE_EXHAUSTED for want of memory or descriptors.
+        """
+        version = pin.take()
+        try:
+            return self._completions_here().submit(version, method, payload, metadata, deadline_s, on_end)
+        except RuntimeError as error:  # closed
             version.unpin()
-            fail_future(future, ServingError(Code.UNAVAILABLE, "The server is shutting down."))
+            raise ServingError(Code.UNAVAILABLE, "The server is shutting down.") from error
         except (MemoryError, OSError) as error:
             version.unpin()
-            fail_future(future, ServingError(Code.RESOURCE_EXHAUSTED, f"The gateway cannot take the request: {error}"))
+            raise ServingError(Code.RESOURCE_EXHAUSTED, f"The gateway cannot take the request: {error}") from error
         except BaseException:
             version.unpin()
             raise
-        return Call(future, _ClosedCall())
 
-    def _completions_of(self, loop: asyncio.AbstractEventLoop) -> Completions:
+    def _completions_here(self) -> Completions:
+        """Of the loop that runs here."""
+        loop = asyncio.get_running_loop()
+        # A thread has one loop, or one after another: asked without a lock, since every request asks.
+        found: tuple[asyncio.AbstractEventLoop, Completions] | None = getattr(self._here, "found", None)
+        if found is not None and found[0] is loop:
+            return found[1]
         with self._lock:
-            found = self._completions.get(loop)
-            if found is None:
-                if self._data_plane.is_closed:
-                    raise RuntimeError("the data plane is closed")
-                found = self._completions[loop] = Completions(self._data_plane, loop)
-            return found
+            if self._data_plane.is_closed:
+                raise RuntimeError("the data plane is closed")
+            completions = self._completions[loop] = Completions(self._data_plane, loop)
+        self._here.found = loop, completions
+        return completions
 
     # --- for the supervisor -------------------------------------------------------------------------------------------
 
@@ -174,3 +213,11 @@ class Dispatcher:
             # An edge that has stopped has closed its loop: nobody waits there any more.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(each.close, loop)
+
+
+def _fail(future: "asyncio.Future[Reply]", error: ServingError) -> None:
+    """Gives a future its error unless its submitter has ended it; on the future's loop."""
+    if not future.done():
+        future.set_exception(error)
+        # A submitter that has gone away never asks; asyncio would log that as an error of ours.
+        future.exception()

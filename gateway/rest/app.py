@@ -11,11 +11,14 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
+from tensorgate.gateway.dispatch.call import Cancellable
 from tensorgate.gateway.monitoring.metrics import CONTENT_TYPE
 from tensorgate.gateway.rest.handlers import Handlers
-from tensorgate.gateway.rest.http_connection import Begun
+from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import (
+    INTERNAL_ERROR,
     JSON_TYPE,
+    SHUTTING_DOWN,
     SHUTTING_DOWN_TEXT,
     TEXT_TYPE,
     Answer,
@@ -24,10 +27,13 @@ from tensorgate.gateway.rest.http_messages import (
     error_answer,
     json_error,
 )
+from tensorgate.gateway.rest.quick_predict import OnAnswer, QuickPredict
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.gateway.rest.url_grammar import (
+    InferenceMethod,
     InferenceRoute,
     MetadataRoute,
+    ModelAddress,
     SilentRefusal,
     has_broken_escape,
     is_api_path,
@@ -48,7 +54,6 @@ NOT_READY_TEXT = "The server is still loading its models; try again later."
 PREFLIGHT_TYPE = b"text/html; charset=ISO-8859-1"
 
 _UNEXPECTED = "%s %r failed unexpectedly"
-_INTERNAL_ERROR = ServingError(Code.INTERNAL, "Internal error of the server; its log has the details.")
 
 _CORS_HEADERS = (
     (b"access-control-allow-origin", b"*"),
@@ -66,6 +71,7 @@ class RestApp:
         *,
         enable_cors: bool,
         max_body_bytes: int,
+        quick_predict: Callable[[ModelAddress], QuickPredict],
         worker_trouble: Callable[[], str] = str,
         metrics_text: Callable[[], bytes] = bytes,
     ) -> None:
@@ -76,6 +82,7 @@ class RestApp:
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
+        self._quick_predict = quick_predict
         self._enable_cors = enable_cors
         self._worker_trouble = worker_trouble
         self._metrics_text = metrics_text
@@ -102,8 +109,30 @@ class RestApp:
             begun = error_answer(error)
         except Exception:
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
-            begun = error_answer(_INTERNAL_ERROR)
+            begun = error_answer(INTERNAL_ERROR)
         return self._finished(begun) if isinstance(begun, Answer) else begun
+
+    def quick(self, head: RequestHead) -> BeginQuickly | None:
+        """Application: predicts in JSON have a quick way."""
+        if head.verb != "POST" or head.protobuf_type or head.is_gzip or not is_api_path(head.raw_path):
+            return None
+        try:
+            route = parse_route(head.verb, head.raw_path, head.query_string)
+        except ServingError:
+            return None
+        if not isinstance(route, InferenceRoute) or route.method is not InferenceMethod.PREDICT:
+            return None
+        return partial(self._predict_quickly, self._quick_predict(route.model), head.accepts_gzip)
+
+    def _predict_quickly(
+        self, predict: QuickPredict, accepts_gzip: bool, body: bytes, on_answer: OnAnswer
+    ) -> Cancellable | None:
+        if self._trouble() is not None:
+            return None
+        if self._enable_cors:
+            given = on_answer
+            on_answer = lambda answer: given(self._finished(answer))  # noqa: E731
+        return predict.begin(body, accepts_gzip=accepts_gzip, on_answer=on_answer)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
@@ -141,10 +170,10 @@ class RestApp:
             answer = error_answer(error)
         except asyncio.CancelledError:
             # The client has gone, or the server's grace is over; then its client can still be told.
-            answer = error_answer(ServingError(Code.UNAVAILABLE, SHUTTING_DOWN_TEXT))
+            answer = error_answer(SHUTTING_DOWN)
         except Exception:
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
-            answer = error_answer(_INTERNAL_ERROR)
+            answer = error_answer(INTERNAL_ERROR)
         return self._finished(answer)
 
     def _finished(self, answer: Answer) -> Answer:

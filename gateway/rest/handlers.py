@@ -19,7 +19,7 @@ from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, R
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
-from tensorgate.gateway.rest.http_messages import Answer, BodyTooLargeError, RequestHead, json_answer
+from tensorgate.gateway.rest.http_messages import Answer, BodyTooLargeError, RequestHead, deflated_answer, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
@@ -43,7 +43,6 @@ INFLATE_HERE_BYTES = 256 * 1024
 # A part of a body is what one read of its connection gave, at most 256 KiB.
 MAX_PARTS_JOINED_HERE = 8
 
-_GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _MESSAGES = MappingProxyType(
     {
         InferenceMethod.PREDICT: (Method.PREDICT, "PredictRequest"),
@@ -121,7 +120,7 @@ class Handlers:
             answer = await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
         if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
             deflated = await self._run(len(answer.body), deflate, answer.body)
-            return Answer(answer.status, deflated, answer.content_type, _GZIP_HEADERS)
+            return deflated_answer(deflated, answer.content_type)
         return answer
 
     async def _inflate(self, body: bytes) -> bytes:

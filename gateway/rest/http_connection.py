@@ -19,11 +19,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias, cast
 
 import httptools
 
+from tensorgate.gateway.dispatch.call import Cancellable
 from tensorgate.gateway.rest.http_head import CONTINUE, DateHeader, answer_head
 from tensorgate.gateway.rest.http_messages import SHUTTING_DOWN_TEXT, TEXT_TYPE, Answer, RequestHead, json_error
 from tensorgate.gateway.rest.known_head import KnownHead, known_head
@@ -44,6 +46,11 @@ BodyHandler: TypeAlias = Callable[[list[bytes]], Coroutine[Any, Any, Answer]]
 Begun: TypeAlias = Answer | BodyHandler
 
 
+# Takes a whole body, and what to call once with the answer, later, on the loop, also after a cancel. None: nothing has
+# been done, and the application is to ``begin`` with the request as with any other.
+BeginQuickly: TypeAlias = Callable[[bytes, Callable[[Answer], None]], Cancellable | None]
+
+
 class Application(Protocol):
     """What answers requests; all on the REST loop."""
 
@@ -55,6 +62,10 @@ class Application(Protocol):
 
         The coroutine is cancelled when the client goes away or the server's grace is over; it may answer even so.
         """
+        ...
+
+    def quick(self, head: RequestHead) -> BeginQuickly | None:
+        """A quicker way for requests with this head, which are likely to come again. Raises nothing."""
         ...
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
@@ -133,6 +144,7 @@ class HttpConnection(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._current: _Request | None = None  # whose body is arriving
         self._known: KnownHead | None = None
+        self._begin_quickly: BeginQuickly | None = None  # for requests with the known head
         self._last_head: RequestHead | None = None  # of the last complete request, if it may be known
         self._is_upgrade = False  # whether the current request offers another protocol
         self._has_left_off = False  # the parser, between the current request's head and its body: see _read_on
@@ -142,7 +154,7 @@ class HttpConnection(asyncio.Protocol):
         self._num_idle_bytes = 0  # taken in without bringing the current request forward
 
         self._queue: deque[_Request] = deque()
-        self._task: asyncio.Task[None] | None = None  # answers the first of the queue
+        self._task: Cancellable | None = None  # answers the first of the queue
         self._is_deaf = False  # no byte matters any more: the last request of the queue ends the connection
         self._is_write_paused = False
         self._is_read_paused = False
@@ -255,6 +267,7 @@ class HttpConnection(asyncio.Protocol):
         last = self._parse(data)
         if last is not None:
             self._known = known_head(data, last)
+            self._begin_quickly = None if self._known is None else self._app.quick(last)
 
     def _take_whole(self, head: RequestHead, body: bytes) -> None:
         """A request like the one before, without the parser, which is between two requests and stays there."""
@@ -262,6 +275,11 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = self._now_s
         request = _Request(head, keep_alive=True, is_http_1_0=False)
         request.is_complete = True
+        if self._begin_quickly is not None and not self._queue and not self._is_write_paused:
+            self._task = self._begin_quickly(body, partial(self._answered, request))
+            if self._task is not None:
+                self._queue.append(request)
+                return
         begun = self._app.begin(head)
         if isinstance(begun, Answer):
             request.answer = begun
@@ -450,7 +468,9 @@ class HttpConnection(asyncio.Protocol):
     async def _answer(self, request: _Request) -> None:
         parts, request.parts = request.parts, []
         assert request.handler is not None
-        answer = await request.handler(parts)
+        self._answered(request, await request.handler(parts))
+
+    def _answered(self, request: _Request, answer: Answer) -> None:
         self._task = None
         if self._transport.is_closing():
             return

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring
 
 from tensorgate.gateway.rest.status_codes import http_status
-from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.status_codes import Code, ServingError
 
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/plain; charset=utf-8"
 SHUTTING_DOWN_TEXT = "The server is shutting down."
+SHUTTING_DOWN = ServingError(Code.UNAVAILABLE, SHUTTING_DOWN_TEXT)
+INTERNAL_ERROR = ServingError(Code.INTERNAL, "Internal error of the server; its log has the details.")
 
 # The names under which serialized protobufs go; there is no registered one.
 _PROTOBUF_TYPES = frozenset({b"application/x-protobuf", b"application/protobuf", b"application/vnd.google.protobuf"})
@@ -28,6 +30,7 @@ _HEADERS_THAT_MATTER = frozenset(
         b"transfer-encoding",
     }
 )
+_GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
@@ -90,6 +93,11 @@ class BodyTooLargeError(Exception):
 
 def json_answer(body: bytes) -> Answer:
     return Answer(200, body, JSON_TYPE)
+
+
+def deflated_answer(body: bytes, content_type: bytes | None) -> Answer:
+    """A success whose body is in gzip already."""
+    return Answer(200, body, content_type, _GZIP_HEADERS)
 
 
 def error_answer(error: ServingError) -> Answer:

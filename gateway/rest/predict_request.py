@@ -79,6 +79,23 @@ def find_signature(
     raise _invalid(f'Serving signature name: "{name}" not found in signature def')
 
 
+def input_dtypes(signature: meta_graph_pb2.SignatureDef, signature_name: str) -> dict[str, int]:
+    """The dtypes of the inputs by their aliases. Raises ServingError(INVALID_ARGUMENT) where there are none."""
+    if not signature.inputs:
+        raise _invalid(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
+    return {name: int(info.dtype) for name, info in signature.inputs.items()}
+
+
+def model_spec_bytes(model_spec: ModelSpec, signature_name: str) -> bytes:
+    """The serialized message, with what the client gave and nothing else."""
+    message = model_pb2.ModelSpec(
+        name=model_spec.name, version_label=model_spec.version_label, signature_name=signature_name
+    )
+    if model_spec.version is not None:
+        message.version.value = model_spec.version
+    return message.SerializeToString()
+
+
 def build_predict_request(
     document: JsonRequest | RequestDocument,
     body: bytes,
@@ -90,11 +107,9 @@ def build_predict_request(
     document is what parse_predict_request (or parse_request) made of the body; model_spec goes into the request as the
     client gave it. Raises ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON cannot carry.
     """
-    if not signature.inputs:
-        raise _invalid(f"Failed to get input map for signature: {document.signature_name or 'DEFAULT'}")
-    dtypes = {name: int(info.dtype) for name, info in signature.inputs.items()}
+    dtypes = input_dtypes(signature, document.signature_name)
     if isinstance(document, JsonRequest):
-        payload = document.serialize(_model_spec(model_spec, document.signature_name).SerializeToString(), dtypes)
+        payload = document.serialize(model_spec_bytes(model_spec, document.signature_name), dtypes)
         if payload is not None:
             return payload, RequestForm.ROWS if document.is_row_form else RequestForm.COLUMNS
         document = parse_request(body)
@@ -122,20 +137,11 @@ def _build_exactly(
         form, tensors = RequestForm.COLUMNS, _tensors_from_columns(root[_COLUMNS_KEY], dtypes)
     else:
         raise _invalid(f"Missing '{_COLUMNS_KEY}' or '{_ROWS_KEY}' key")
-    request = predict_pb2.PredictRequest(model_spec=_model_spec(model_spec, document.signature_name))
+    request = predict_pb2.PredictRequest()
+    request.model_spec.ParseFromString(model_spec_bytes(model_spec, document.signature_name))
     for name, tensor in tensors.items():
         request.inputs[name].CopyFrom(tensor)
     return request.SerializeToString(), form
-
-
-def _model_spec(model_spec: ModelSpec, signature_name: str) -> model_pb2.ModelSpec:
-    """The message, with what the client gave and nothing else."""
-    message = model_pb2.ModelSpec(
-        name=model_spec.name, version_label=model_spec.version_label, signature_name=signature_name
-    )
-    if model_spec.version is not None:
-        message.version.value = model_spec.version
-    return message
 
 
 def _tensors_from_columns(columns: JsonValue, dtypes: Mapping[str, int]) -> dict[str, tensor_pb2.TensorProto]:

@@ -16,14 +16,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvloop
 
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
-from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
+from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
+from tensorgate.gateway.rest.quick_predict import QuickDispatcher, QuickPredict
 from tensorgate.gateway.rpc.listening_sockets import listen_on_unix
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -64,7 +66,7 @@ class RestServer:
         self,
         host: str,
         port: int | None,
-        dispatcher: RequestDispatcher,
+        dispatcher: QuickDispatcher,
         monitor: StateMonitor,
         options: RestOptions,
         worker_trouble: Callable[[], str] = str,
@@ -84,6 +86,7 @@ class RestServer:
             handlers,
             enable_cors=options.enable_cors,
             max_body_bytes=options.max_body_bytes,
+            quick_predict=partial(QuickPredict, dispatcher, self._executor, options.run_timeout_s),
             worker_trouble=worker_trouble,
             metrics_text=metrics_text,
         )

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.core.servable_id import ServableId
-from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.call import Call, Cancellable, Method, OnEnd, Reply, RequestMetadata
 from tensorgate.gateway.dispatch.route_table import Pin, RouteTable
 from tensorgate.gateway.dispatch.worker import Replica
-from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.protobuf import meta_graph_pb2
 from tensorgate.protos.tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
@@ -84,6 +84,7 @@ class FakeDispatcher:
         self.answers: dict[Method, Callable[[bytes], bytes]] = {}
         self.submitted: list[Submitted] = []
         self.has_submitted = threading.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def add(self, name: str, version: int, signatures: get_model_metadata_pb2.SignatureDefMap) -> None:
         self.routes.publish(ServableId(name, version), FakeHosting(signatures.SerializeToString()))
@@ -118,6 +119,29 @@ class FakeDispatcher:
             else:
                 future.set_result(Reply(memoryview(response), 1, 2, 0, 0))
         return Call(future, submitted)
+
+    def start(
+        self,
+        pin: Pin,
+        method: Method,
+        payload: bytes | memoryview,
+        metadata: RequestMetadata,
+        deadline_s: float | None,
+        on_end: OnEnd,
+    ) -> Cancellable:
+        async def wait() -> None:
+            try:
+                reply = await call
+            except ServingError as error:
+                on_end(error.code, error.message.encode(), None)
+            else:
+                on_end(Code.OK, b"", reply)
+
+        call = self.submit(pin, method, payload, metadata, deadline_s)
+        waiting = asyncio.ensure_future(wait())
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+        return self.submitted[-1]
 
     def _answer_predict(self, payload: bytes) -> bytes:
         assert self.answer is not None

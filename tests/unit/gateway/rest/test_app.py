@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,7 @@ from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
 from tensorgate.gateway.rest.handlers import INFLATE_HERE_BYTES, OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
+from tensorgate.gateway.rest.quick_predict import QuickPredict
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
@@ -80,7 +82,13 @@ def make_app(
     worker_trouble: Callable[[], str] = str,
 ) -> RestApp:
     handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
-    made = RestApp(handlers, enable_cors=enable_cors, max_body_bytes=MAX_BODY_BYTES, worker_trouble=worker_trouble)
+    made = RestApp(
+        handlers,
+        enable_cors=enable_cors,
+        max_body_bytes=MAX_BODY_BYTES,
+        quick_predict=partial(QuickPredict, dispatcher, executor, run_timeout_s),
+        worker_trouble=worker_trouble,
+    )
     made.set_ready(True)
     return made
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tensorgate.gateway.dispatch.call import Cancellable
 from tensorgate.gateway.rest import http_connection
-from tensorgate.gateway.rest.http_connection import ArrivalLimits, Begun, HttpConnection
+from tensorgate.gateway.rest.http_connection import ArrivalLimits, BeginQuickly, Begun, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 
@@ -74,6 +75,21 @@ class EchoApp:
         self.may_answer.set()
         self.begun: list[RequestHead] = []
         self.num_cancelled = 0
+        self.is_quick = True
+        self.num_quick = 0
+
+    def quick(self, head: RequestHead) -> BeginQuickly | None:
+        return self._begin_quickly if head.verb == "POST" else None
+
+    def _begin_quickly(self, body: bytes, on_answer: Callable[[Answer], None]) -> Cancellable | None:
+        if not self.is_quick:
+            return None
+        self.num_quick += 1
+
+        async def answer() -> None:
+            on_answer(await self._answer([body]))
+
+        return asyncio.ensure_future(answer())
 
     def begin(self, head: RequestHead) -> Begun:
         self.begun.append(head)
@@ -344,11 +360,12 @@ def test_requests_may_arrive_in_any_pieces(bodies: list[bytes], data: st.DataObj
     run(scenario)
 
 
-def answers_to(pieces: list[bytes]) -> tuple[bytes, bool]:
+def answers_to(pieces: list[bytes], *, is_quick: bool = True) -> tuple[bytes, bool]:
     """What a connection writes, but for the dates, and whether it is open after it."""
     found: list[tuple[bytes, bool]] = []
 
     async def scenario(connection: Connection) -> None:
+        connection.app.is_quick = is_quick
         for piece in pieces:
             await connection.take(piece)
         is_open = not (connection.transport.is_closed or connection.is_refused)
@@ -384,9 +401,32 @@ def test_a_request_like_the_one_before_is_answered_as_if_it_were_the_first(
     change = data.draw(st.sampled_from([last[at : at + 1], b"", b"0", b"5", b"\r", b"\n", b" ", b":", b"x"]))
     pieces = [*requests, last, last[:at] + change + last[at + 1 :]]
     expected = answers_to(pieces)
+    assert answers_to(pieces, is_quick=False) == expected
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http_connection, "known_head", lambda data, head: None)
         assert answers_to(pieces) == expected
+
+
+def test_a_quick_request_is_answered_in_its_turn_and_cancelled_with_its_connection() -> None:
+    async def scenario(connection: Connection) -> None:
+        await connection.take(HEAD + b"first")
+        connection.may_answer.clear()
+        await connection.take(HEAD + b"quick")
+        await connection.take(HEAD + b"later")
+        assert connection.app.num_quick == 1
+        assert connection.bodies == [b"first"]
+        connection.may_answer.set()
+        await connection.settle()
+        assert connection.bodies == [b"first", b"quick", b"later"]
+        connection.may_answer.clear()
+        await connection.take(HEAD + b"stays")
+        assert connection.app.num_quick == 2
+        connection.protocol.connection_lost(None)
+        await connection.settle()
+        assert connection.app.num_cancelled == 1
+        assert connection.bodies == [b"first", b"quick", b"later"]
+
+    run(scenario)
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([HEAD, GET, chunked(b"abc"), b"\r\n", b"GET "]), max_size=6))
