@@ -4,6 +4,7 @@ from typing_extensions import Self, disjoint_base
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.handled_call import HandledCall
+from tensorgate._native.tls_context import TlsContext
 
 @disjoint_base
 class GrpcEdge:
@@ -37,6 +38,9 @@ class GrpcEdge:
     ) -> Self: ...
     def listen(self, fd: int) -> None:
         """Takes over a listening, non-blocking stream socket (TCP or unix). Raises OSError."""
+
+    def set_tls(self, context: TlsContext) -> None:
+        """Connections that come from now on speak TLS, by this context, which is kept; those that are there go on."""
 
     def stop_listening(self) -> None:
         """Closes the listening sockets; returns when they are closed. Idempotent."""

@@ -31,7 +31,9 @@ from tensorgate._native.http2_ages cimport http2_server_drain
 from tensorgate._native.http2_connection cimport http2_server_close, http2_server_free, http2_server_open
 from tensorgate._native.http2_state cimport Http2Limits
 from tensorgate._native.inflater cimport inflater_free
+from tensorgate._native.openssl_api cimport SSL_CTX
 from tensorgate._native.posix cimport atomic_load
+from tensorgate._native.tls_context cimport TlsContext
 
 from tensorgate._native import nghttp2_api, zlib_api
 
@@ -62,6 +64,15 @@ cdef void _listen(void* listening) noexcept nogil:
     (<Listening*>listening).is_done = acceptor_listen((<Listening*>listening).listener)
 
 
+cdef struct TlsChange:
+    EdgeThread* thread
+    SSL_CTX* context
+
+
+cdef void _set_tls(void* change) noexcept nogil:
+    (<TlsChange*>change).thread.server.http2.tls = (<TlsChange*>change).context
+
+
 cdef void _stop_listening(void* edge) noexcept nogil:
     acceptor_stop_listening(<Edge*>edge)
 
@@ -85,6 +96,7 @@ cdef class GrpcEdge:
     cdef dict _calls
     cdef bint _has_events
     cdef bint _is_open
+    cdef TlsContext _tls
 
     def __cinit__(
         self, DataPlane plane not None, methods, *, size_t max_message_size, bint compress_replies=False,
@@ -190,6 +202,19 @@ cdef class GrpcEdge:
             loop_call(self.edge.threads[0].loop, _listen, &listening)
         if not listening.is_done:
             raise OSError(f"descriptor {fd} cannot be watched")
+
+    def set_tls(self, TlsContext context not None):
+        cdef TlsChange change
+        cdef int i
+        if not self._is_open:
+            raise ValueError("the edge is closed")
+        change.context = context.context
+        with nogil:
+            for i in range(self.edge.num_threads):
+                change.thread = &self.edge.threads[i]
+                loop_call(change.thread.loop, _set_tls, &change)
+        # The one before is let go when no thread makes connections of it any more.
+        self._tls = context
 
     def stop_listening(self):
         if self._is_open:

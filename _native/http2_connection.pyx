@@ -6,7 +6,6 @@ a connection is noted and done at the turn's end, since nghttp2's callbacks must
 Source: RFC 9113; nghttp2's API documentation.
 """
 
-from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -26,6 +25,7 @@ from tensorgate._native.event_loop cimport (
 )
 from tensorgate._native.http2_ages cimport begin_drain, on_age_due, schedule_ages
 from tensorgate._native.http2_output cimport flush_connection, write_all
+from tensorgate._native.http2_socket cimport SOCKET_CLOSED, socket_close, socket_open, socket_read
 from tensorgate._native.http2_state cimport (
     DRAIN_NONE,
     GATHER_SIZE,
@@ -57,7 +57,7 @@ from tensorgate._native.nghttp2_api cimport (
     nghttp2_session,
     nghttp2_settings_entry,
 )
-from tensorgate._native.posix cimport EPOLLERR, EPOLLHUP, EPOLLIN, atomic_add, recv
+from tensorgate._native.posix cimport EPOLLERR, EPOLLHUP, EPOLLIN, atomic_add
 
 
 cdef enum:
@@ -91,7 +91,7 @@ cdef void _flush_all(Hook* hook) noexcept nogil:
 
 cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
     cdef Http2Connection* connection = <Http2Connection*>watch.owner
-    if events & (EPOLLIN | EPOLLHUP | EPOLLERR):
+    if events & (EPOLLIN | EPOLLHUP | EPOLLERR) or connection.tls_reads_by_writing:
         _receive(connection)
     mark_to_flush(connection)
 
@@ -99,18 +99,14 @@ cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
 cdef void _receive(Http2Connection* connection) noexcept nogil:
     cdef Http2Server* server = connection.server
     cdef Py_ssize_t count
+    cdef bint is_drained = False
     cdef int _i
     for _i in range(MAX_READS_PER_TURN):
         if connection.is_doomed or connection.is_ending:
             return
-        count = recv(connection.watch.fd, server.received, READ_SIZE, 0)
-        if count == 0:
-            doom(connection)
-            return
+        count = socket_read(connection, server.received, READ_SIZE, &is_drained)
         if count < 0:
-            if errno == EINTR:
-                continue
-            if errno != EAGAIN:
+            if count == SOCKET_CLOSED:
                 doom(connection)
             return
         connection.received_us = server.loop.now_us
@@ -119,7 +115,7 @@ cdef void _receive(Http2Connection* connection) noexcept nogil:
             server.counters.protocol_errors += 1
             connection.is_ending = True
             return
-        if count < READ_SIZE:
+        if is_drained:
             return
 
 
@@ -266,13 +262,17 @@ cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
     if age_us >= 0:
         # A tenth to and fro, so that connections that came together do not all go together; gRPC does so too.
         connection.age_us = now_us + age_us - age_us // 10 + (now_us * 7919) % (age_us // 5 + 1)
-    if nghttp2.server_new(&connection.session, server.callbacks, connection, server.option) != 0:
+    if not socket_open(connection):
         close(fd)
+        free(connection)
+        return
+    if nghttp2.server_new(&connection.session, server.callbacks, connection, server.option) != 0:
+        socket_close(connection)
         free(connection)
         return
     if not _greet(connection) or not loop_watch(server.loop, &connection.watch, EPOLLIN):
         nghttp2.session_del(connection.session)
-        close(fd)
+        socket_close(connection)
         free(connection)
         return
     connection.next = server.connections
@@ -313,7 +313,7 @@ cdef void _destroy(Http2Connection* connection) noexcept nogil:
         _end_stream(connection.streams)
     timer_cancel(server.loop, &connection.timer)
     loop_unwatch(server.loop, &connection.watch)
-    close(connection.watch.fd)
+    socket_close(connection)
     nghttp2.session_del(connection.session)
     free(connection.unsent)
     if connection.previous is NULL:

@@ -6,16 +6,16 @@ replies.
 Source: RFC 9113; nghttp2's API documentation (nghttp2_session_mem_send).
 """
 
-from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from tensorgate._native.event_loop cimport loop_rewatch
+from tensorgate._native.http2_socket cimport socket_events, socket_write
 from tensorgate._native.http2_state cimport GATHER_SIZE, Http2Connection, Http2Server, doom
 from tensorgate._native.nghttp2_api cimport nghttp2
-from tensorgate._native.posix cimport EPOLLIN, EPOLLOUT, MSG_NOSIGNAL, send
+from tensorgate._native.posix cimport EPOLLIN, EPOLLOUT
 
 cdef enum:
     # A frame of this size or more is written from where nghttp2 has it.
@@ -27,28 +27,16 @@ cdef void _watch_for(Http2Connection* connection, bint is_blocked) noexcept nogi
     cdef uint32_t events = EPOLLOUT if is_blocked else 0
     if not is_blocked or connection.held_bytes <= connection.server.limits.max_unsent_bytes:
         events |= EPOLLIN
+    events = socket_events(connection, events)
     if events != connection.watched:
         connection.watched = events
         if not loop_rewatch(connection.server.loop, &connection.watch, events):
             doom(connection)
 
 
-cdef Py_ssize_t _write(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
-    """The number of bytes that the socket took, 0 when it takes none now; -1 when it is broken."""
-    cdef Py_ssize_t count
-    while True:
-        count = send(connection.watch.fd, data, size, MSG_NOSIGNAL)
-        if count >= 0:
-            return count
-        if errno == EAGAIN:
-            return 0
-        if errno != EINTR:
-            return -1
-
-
 cdef bint _write_or_keep(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
     """False: the socket took not all of it (the rest is kept) or is broken (the connection is doomed)."""
-    cdef Py_ssize_t count = _write(connection, data, size)
+    cdef Py_ssize_t count = socket_write(connection, data, size)
     if count == <Py_ssize_t>size:
         return True
     if count < 0:
@@ -69,7 +57,7 @@ cdef bint _write_unsent(Http2Connection* connection) noexcept nogil:
     cdef Py_ssize_t count
     if connection.unsent is NULL:
         return True
-    count = _write(
+    count = socket_write(
         connection, connection.unsent + connection.unsent_offset, connection.unsent_size - connection.unsent_offset)
     if count < 0:
         doom(connection)

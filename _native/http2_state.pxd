@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch
 from tensorgate._native.nghttp2_api cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+from tensorgate._native.openssl_api cimport SSL, SSL_CTX
 
 cdef enum:
     # What one turn of a connection gathers for one send; see http2_output.
@@ -68,6 +69,7 @@ cdef struct Http2Counters:
     uint64_t protocol_errors   # connections that nghttp2 gave up
     uint64_t rapid_resets      # connections closed for resetting streams too fast
     uint64_t keepalive_deaths
+    uint64_t tls_failures      # connections whose handshake failed
 
 
 cdef struct Http2Server:
@@ -81,6 +83,7 @@ cdef struct Http2Server:
     int64_t num_streams        # atomic
     Http2Connection* to_flush
     Hook flush_hook
+    SSL_CTX* tls               # of new connections; NULL: they are in the clear. Somebody else's
     uint8_t* received          # READ_SIZE bytes
     uint8_t* gathered          # GATHER_SIZE bytes
     DrainStage drain_stage     # of the server: new connections are drained at once
@@ -93,6 +96,11 @@ cdef struct Http2Connection:
     Http2Connection* next
     Http2Connection* next_to_flush
     Watch watch
+    SSL* ssl                   # NULL: in the clear
+    bint is_tls_up             # the handshake is done
+    bint is_tls_broken
+    bint tls_reads_by_writing  # the last read waits for room to write, in the course of a handshake
+    bint tls_writes_by_reading  # and the last write for bytes to read
     nghttp2_session* session
     Http2Stream* streams
     int64_t num_streams

@@ -154,7 +154,7 @@ UPSTREAM_FLAGS = (
         "Secure the gRPC API with ALTS.",
         "ALTS works on Google Cloud only and is not built in",
     ),
-    Flag("ssl_config_file", _STRING, "", "Text-format SSLConfig for the gRPC API.", "the gRPC API has no TLS yet"),
+    Flag("ssl_config_file", _STRING, "", "Text-format SSLConfig: TLS for the gRPC API. Read again when it changes."),
     Flag(
         "platform_config_file",
         _STRING,
@@ -237,6 +237,12 @@ UPSTREAM_FLAGS = (
 )
 
 OWN_FLAGS = (
+    Flag(
+        "rest_api_ssl_config_file",
+        _STRING,
+        "",
+        "Text-format SSLConfig: TLS for the HTTP/REST API; may be the same file. Read again when it changes.",
+    ),
     Flag(
         "model_settings_file",
         _STRING,

@@ -43,6 +43,10 @@ class ServerOptions:
     grpc_edge_threads: int
     """At least 1."""
 
+    ssl_config_file: str
+    """Of gRPC; empty: in the clear."""
+    rest_api_ssl_config_file: str
+    """Likewise of REST."""
     rest_api_port: int
     """As given; whether REST is served is ``serves_rest``."""
     rest_api_socket_path: str
@@ -127,6 +131,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
         grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
+        ssl_config_file=parsed.get_string("ssl_config_file"),
+        rest_api_ssl_config_file=parsed.get_string("rest_api_ssl_config_file"),
         rest_api_port=_port(parsed, "rest_api_port"),
         rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
@@ -180,13 +186,12 @@ def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
         raise _invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if parsed.get_bool("use_alts_credentials") and parsed.get_string("ssl_config_file"):
         raise _invalid("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-    # Every other flag that does not act is only named in the log; these two would leave traffic readable that the
+    # Every other flag that does not act is only named in the log; this one would leave traffic readable that the
     # operator wants encrypted.
-    if parsed.get_bool("use_alts_credentials") or parsed.get_string("ssl_config_file"):
+    if parsed.get_bool("use_alts_credentials"):
         raise ServingError(
             Code.UNIMPLEMENTED,
-            "--ssl_config_file and --use_alts_credentials ask for encryption, which this version does not have; "
-            "without them it serves in the clear",
+            "--use_alts_credentials asks for Google Cloud's ALTS, which is not built in; --ssl_config_file gives TLS",
         )
     if not (parsed.get_string("model_base_path") or parsed.get_string("model_config_file")):
         raise _invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")

@@ -9,6 +9,7 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import zmq
 
@@ -42,6 +43,7 @@ from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
+from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 
@@ -66,6 +68,11 @@ class ServerCore:
         self._options = options
         self._clock = clock
         self._settings: SettingsOfModels = options.model_settings
+
+        self._grpc_tls = read_tls_config(options.ssl_config_file) if options.ssl_config_file else None
+        rest_tls = read_tls_config(options.rest_api_ssl_config_file) if options.rest_api_ssl_config_file else None
+        self._rest_tls = None if rest_tls is None else ChangingSslContext(rest_tls)
+        self._watching: list[asyncio.Task[None]] = []
 
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
@@ -136,6 +143,7 @@ class ServerCore:
                 port=options.grpc_port or None,
                 socket_path=options.grpc_socket_path,
                 channel_arguments=options.grpc_channel_arguments,
+                tls=self._grpc_tls,
             ),
             self._data_plane,
             prediction_service,
@@ -161,6 +169,7 @@ class ServerCore:
                     options.rest_api_timeout_s,
                     options.rest_api_enable_cors_support,
                     socket_path=options.rest_api_socket_path,
+                    ssl_context=None if self._rest_tls is None else self._rest_tls.context,
                 ),
                 lambda: self._placement.trouble,
                 metrics.text,
@@ -203,6 +212,7 @@ class ServerCore:
         await self._wait_for_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
         await self._grpc.start()
+        self._watch_certificates()
         if self._rest is not None:
             self._rest.set_ready(True)
         if self._grpc.port is not None:
@@ -211,6 +221,17 @@ class ServerCore:
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
+
+    def _watch_certificates(self) -> None:
+        """Has certificates replaced when their files change."""
+        loop = asyncio.get_running_loop()
+        changes: list[tuple[str, Callable[[TlsConfig], None]]] = []
+        if self._grpc_tls is not None:
+            changes.append((self._options.ssl_config_file, self._grpc.set_tls))
+        if self._rest_tls is not None:
+            changes.append((self._options.rest_api_ssl_config_file, self._rest_tls.change))
+        for path, change in changes:
+            self._watching.append(loop.create_task(watch_tls_file(path, change), name=f"watch {path}"))
 
     async def _wait_for_models(self) -> None:
         """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""
@@ -228,6 +249,8 @@ class ServerCore:
     async def stop(self, grace_s: float) -> None:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
+        for watching in self._watching:
+            watching.cancel()
         rest = self._rest
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:

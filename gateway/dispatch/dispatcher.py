@@ -79,6 +79,12 @@ class _SubmittedCall:
         self._request.cancel()
 
 
+class _Here(threading.local):
+    """The loop that a thread asked for last, and its Completions; both may have gone."""
+
+    last: tuple[weakref.ref[asyncio.AbstractEventLoop], weakref.ref[Completions]] | None = None
+
+
 class Dispatcher:
     """Resolves, submits, and knows the live workers. See the contract of each method for its thread."""
 
@@ -91,7 +97,7 @@ class Dispatcher:
         self._completions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Completions] = (
             weakref.WeakKeyDictionary()
         )
-        self._here = threading.local()
+        self._here = _Here()
 
     # --- for edges ----------------------------------------------------------------------------------------------------
 
@@ -155,14 +161,14 @@ class Dispatcher:
         """Of the loop that runs here."""
         loop = asyncio.get_running_loop()
         # A thread has one loop, or one after another: asked without a lock, since every request asks.
-        found: tuple[asyncio.AbstractEventLoop, Completions] | None = getattr(self._here, "found", None)
-        if found is not None and found[0] is loop:
-            return found[1]
+        last = self._here.last
+        if last is not None and last[0]() is loop and (found := last[1]()) is not None:
+            return found
         with self._lock:
             if self._data_plane.is_closed:
                 raise RuntimeError("the data plane is closed")
             completions = self._completions[loop] = Completions(self._data_plane, loop)
-        self._here.found = loop, completions
+        self._here.last = weakref.ref(loop), weakref.ref(completions)
         return completions
 
     # --- for the supervisor -------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ _EDGE_COUNTERS = {
     "protocol_errors": ("tensorgate_grpc_protocol_errors", "Connections closed since they broke HTTP/2's rules."),
     "rapid_resets": ("tensorgate_grpc_rapid_resets", "Connections closed since they reset streams too fast."),
     "keepalive_deaths": ("tensorgate_grpc_keepalive_deaths", "Connections closed since no ping was answered."),
+    "tls_failures": ("tensorgate_grpc_tls_failures", "Connections closed since their TLS handshake failed."),
     "received_bytes": ("tensorgate_grpc_received_bytes", "Bytes of gRPC messages received, as they came."),
     "sent_bytes": ("tensorgate_grpc_sent_bytes", "Bytes of gRPC messages sent."),
 }

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ class RestOptions:
     arrival_limits: ArrivalLimits = field(default_factory=ArrivalLimits)
     socket_path: str = ""
     """--rest_api_socket_path: a unix socket to listen on as well; empty: none."""
+    ssl_context: ssl.SSLContext | None = None
+    """Of TLS, on TCP and the unix socket; None: in the clear."""
 
 
 class RestServer:
@@ -180,6 +183,7 @@ class RestServer:
                     lambda: HttpConnection(self._app, limits, date, self._connections, loop),
                     sock=listener,
                     backlog=_BACKLOG,
+                    ssl=self._options.ssl_context,
                 )
             )
         looking = loop.create_task(self._look(loop))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
-from tensorgate._native import nghttp2_api
+from tensorgate._native import nghttp2_api, openssl_api
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
@@ -16,6 +16,7 @@ from tensorgate.gateway.rpc.incoming_call import Handler
 from tensorgate.gateway.rpc.native_edge import NativeEdge
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
+from tensorgate.gateway.tls import TlsConfig
 
 logger = logging.getLogger("tensorgate.grpc")
 
@@ -42,6 +43,10 @@ class GrpcEdge(Protocol):
         """Binds and serves. Raises ServingError UNAVAILABLE naming an address that cannot be bound."""
         ...
 
+    def set_tls(self, config: TlsConfig) -> None:
+        """Connections that come from now on get these certificates; for an edge that was made with some."""
+        ...
+
     async def stop(self, grace_s: float) -> None:
         """Stops accepting at once; returns when what is in flight has ended, cancelled after ``grace_s`` seconds."""
         ...
@@ -59,10 +64,14 @@ def make_grpc_edge(
     if wanted == "native":
         try:
             nghttp2_api.load_library()
+            if options.tls is not None:
+                openssl_api.load_library()
         except nghttp2_api.LibraryError as error:
             logger.warning(
                 "gRPC is served by grpcio, several times slower: %s. Install libnghttp2 (Debian: libnghttp2-14).", error
             )
+        except openssl_api.LibraryError as error:
+            logger.warning("gRPC is served by grpcio, several times slower: OpenSSL is needed for TLS, and %s.", error)
         else:
             return NativeEdge(options, data_plane, DATA_PLANE_METHODS, handlers)
     return GrpcioEdge(options, prediction_service, handlers, clock)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tensorgate.gateway.tls import TlsConfig
+
 logger = logging.getLogger("tensorgate.grpc")
 
 INT32_MAX = 2**31 - 1
@@ -30,6 +32,15 @@ class GrpcOptions:
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
     max_receive_message_bytes: int = INT32_MAX
     max_held_bytes: int = 4 << 30
+    tls: TlsConfig | None = None
+    """None: in the clear."""
+
+    @property
+    def in_what(self) -> str:
+        """For the log."""
+        if self.tls is None:
+            return ""
+        return ", with TLS and client certificates" if self.tls.client_verify else ", with TLS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metad
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
 from tensorgate.gateway.rpc.status_codes import GRPC_STATUS_CODES, truncated_message
+from tensorgate.gateway.tls import TlsConfig
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.grpc")
@@ -39,6 +40,7 @@ class GrpcioEdge:
         self._clock = clock
         self._server: Any = None
         self._port: int | None = None
+        self._tls = options.tls
 
     @property
     def port(self) -> int | None:
@@ -67,15 +69,36 @@ class GrpcioEdge:
         server.add_generic_rpc_handlers((_Methods(methods),))
         options = self._options
         if options.port is not None:
-            self._port = _bind(server, f"{options.host}:{options.port}")
+            self._port = _bind(server, f"{options.host}:{options.port}", self._credentials())
         if options.socket_path:
-            _bind(server, f"unix:{options.socket_path}")
+            _bind(server, f"unix:{options.socket_path}", self._credentials())
         await server.start()
         self._server = server
         if self._port is not None:
-            logger.info("gRPC listens on %s:%d", options.host, self._port)
+            logger.info("gRPC listens on %s:%d%s", options.host, self._port, options.in_what)
         if options.socket_path:
-            logger.info("gRPC listens on unix:%s", options.socket_path)
+            logger.info("gRPC listens on unix:%s%s", options.socket_path, options.in_what)
+
+    def set_tls(self, config: TlsConfig) -> None:
+        """GrpcEdge.set_tls of the edges."""
+        self._tls = config
+
+    def _credentials(self) -> Any:
+        """For one address; None: in the clear. Asked for certificates at every handshake, on another thread."""
+        if self._tls is None:
+            return None
+        last = self._tls
+
+        def newer_certificates() -> Any:
+            nonlocal last
+            if self._tls is last or self._tls is None:
+                return None
+            last = self._tls
+            return _certificates(last)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _certificates(last), newer_certificates, require_client_authentication=last.client_verify
+        )
 
     async def stop(self, grace_s: float) -> None:
         """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds.
@@ -183,9 +206,19 @@ async def _abort(context: Any, error: ServingError) -> NoReturn:
     raise error  # abort has raised
 
 
-def _bind(server: Any, address: str) -> int:
+def _certificates(config: TlsConfig) -> Any:
+    return grpc.ssl_server_certificate_configuration(
+        [(config.key, config.certificate)], config.custom_ca if config.client_verify and config.custom_ca else None
+    )
+
+
+def _bind(server: Any, address: str, credentials: Any) -> int:
+    """``credentials`` None: in the clear."""
     try:
-        port = int(server.add_insecure_port(address))
+        if credentials is None:
+            port = int(server.add_insecure_port(address))
+        else:
+            port = int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise ServingError(Code.UNAVAILABLE, _bind_text(address)) from error
     if port == 0:

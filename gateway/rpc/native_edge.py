@@ -22,6 +22,7 @@ from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions, native_limits
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.listening_sockets import listen_on_tcp, listen_on_unix
+from tensorgate.gateway.tls import TlsConfig, native_context
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.grpc")
@@ -88,6 +89,8 @@ class NativeEdge:
             if options.socket_path:
                 listeners.append(listen_on_unix(options.socket_path))
             edge = grpc_edge.GrpcEdge(self._plane, methods, **limits.arguments)
+            if options.tls is not None:
+                edge.set_tls(native_context(options.tls))
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -97,9 +100,14 @@ class NativeEdge:
         for listener in listeners:
             edge.listen(listener.detach())
         if self._port is not None:
-            logger.info("gRPC listens on %s:%d", options.host, self._port)
+            logger.info("gRPC listens on %s:%d%s", options.host, self._port, options.in_what)
         if options.socket_path:
-            logger.info("gRPC listens on unix:%s", options.socket_path)
+            logger.info("gRPC listens on unix:%s%s", options.socket_path, options.in_what)
+
+    def set_tls(self, config: TlsConfig) -> None:
+        """GrpcEdge.set_tls of the edges; blocks for a turn of the native threads."""
+        if self._edge is not None:
+            self._edge.set_tls(native_context(config))
 
     async def stop(self, grace_s: float) -> None:
         """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds.

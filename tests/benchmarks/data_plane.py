@@ -3,10 +3,11 @@
   python tests/benchmarks/data_plane.py [--rounds 7] [--run_s 0.5] [--concurrency 1,16,64,256] [--bodies 1,20]
                                         [--models 1,10,100] [--servers native,grpcio,echo,nghttpd]
 
-Servers: native and grpcio are ours with that gRPC edge, echo is grpcio's aio server, nghttpd is nghttp2's own. Bodies
-are in images a request: 1 is 3.2 KB, 20 are 63 KB. Load generator and servers share the machine. Every answer's size
-is checked. Rounds go through the servers in turn; rates, p50 and p99 are medians over the rounds, and so is the ratio
-of a server's rate to nghttpd's in the same round. CPU times are per request. Needs h2load, nghttpd and TensorFlow.
+Servers: native and grpcio are ours with that gRPC edge, tls (where it is named) is native with TLS, echo is grpcio's
+aio server, nghttpd is nghttp2's own. Bodies are in images a request: 1 is 3.2 KB, 20 are 63 KB. Load generator and
+servers share the machine. Every answer's size is checked. Rounds go through the servers in turn; rates, p50 and p99 are
+medians over the rounds, and so is the ratio of a server's rate to nghttpd's in the same round. CPU times are per
+request. Needs h2load, nghttpd and TensorFlow.
 """
 
 import argparse
@@ -18,7 +19,11 @@ import tempfile
 
 import h2load
 import servers
+import trustme
+from google.protobuf import text_format
 from softmax import METHOD, answer_size, make_softmax_model, softmax_request
+
+from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
 
 COLUMNS = (
     f"{'models':>6} {'body KB':>7} {'conc.':>5} {'server':>8} {'rate/s':>8} {'/nghttpd':>8} {'p50 µs':>7} {'p99 µs':>8}"
@@ -40,6 +45,20 @@ class Server:
     def echoes(self) -> bool:
         return not self.pids
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self.name == "tls" else "http"
+
+
+def write_ssl_config(path: pathlib.Path) -> pathlib.Path:
+    """A certificate of its own for localhost; h2load trusts any."""
+    shown = trustme.CA(key_type=trustme.KeyType.ECDSA).issue_cert("localhost", key_type=trustme.KeyType.ECDSA)
+    config = SSLConfig(
+        server_key=shown.private_key_pem.bytes().decode(), server_cert=shown.cert_chain_pems[0].bytes().decode()
+    )
+    path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    return path
+
 
 def measure(
     running: list[Server], body: pathlib.Path, num_images: int, concurrency: int, rounds: int, run_s: float
@@ -51,15 +70,15 @@ def measure(
         server.loads.clear()
         expected = echoed if server.echoes else answer_size(num_images)
         # Not counted: first runs optimise the graph, and show how many requests a run needs.
-        h2load.run(server.port, METHOD, body, concurrency, 300, expected)
-        rate = h2load.run(server.port, METHOD, body, concurrency, 1000, expected).rate
+        h2load.run(server.port, METHOD, body, concurrency, 300, expected, server.scheme)
+        rate = h2load.run(server.port, METHOD, body, concurrency, 1000, expected, server.scheme).rate
         counts[server.name] = max(concurrency * 4, int(rate * run_s))
         server.cpu_s = [-servers.cpu_s(pid) for pid in server.pids]
     for _ in range(rounds):
         for server in running:
             expected = echoed if server.echoes else answer_size(num_images)
             count = counts[server.name]
-            server.loads.append(h2load.run(server.port, METHOD, body, concurrency, count, expected))
+            server.loads.append(h2load.run(server.port, METHOD, body, concurrency, count, expected, server.scheme))
     for server in running:
         total = counts[server.name] * rounds
         server.cpu_s = [
@@ -115,7 +134,9 @@ def main() -> None:
                     elif name == "nghttpd":
                         port = stack.enter_context(servers.nghttpd(path))
                     else:
-                        flags = [f"--grpc_edge={name}", *arguments.flags]
+                        flags = [f"--grpc_edge={'native' if name == 'tls' else name}", *arguments.flags]
+                        if name == "tls":
+                            flags.append(f"--ssl_config_file={write_ssl_config(path / 'ssl')}")
                         port, _, gateway = stack.enter_context(
                             servers.model_server(dict.fromkeys(names, base_path), *flags)
                         )

@@ -35,7 +35,15 @@ def write_body(path: pathlib.Path, message: bytes) -> pathlib.Path:
     return path
 
 
-def run(port: int, method: str, body: pathlib.Path, concurrency: int, num_requests: int, answer_bytes: int) -> Load:
+def run(
+    port: int,
+    method: str,
+    body: pathlib.Path,
+    concurrency: int,
+    num_requests: int,
+    answer_bytes: int,
+    scheme: str = "http",
+) -> Load:
     """Sends the requests and waits for them all; ``answer_bytes`` is the size of one response message.
 
     Raises RuntimeError when an answer is missing, is no HTTP success, or has another size.
@@ -44,8 +52,9 @@ def run(port: int, method: str, body: pathlib.Path, concurrency: int, num_reques
     with tempfile.NamedTemporaryFile(prefix="h2load-") as log:
         shape = ["-n", str(num_requests), "-c", str(connections), "-m", str(streams), "-t", "1"]
         headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        url = f"{scheme}://127.0.0.1:{port}{method}"
         done = subprocess.run(
-            ["h2load", *shape, "-d", str(body), f"--log-file={log.name}", *headers, f"http://127.0.0.1:{port}{method}"],
+            ["h2load", *shape, "-d", str(body), f"--log-file={log.name}", *headers, url],
             capture_output=True,
             text=True,
             check=True,

@@ -60,6 +60,7 @@ UPSTREAM = [
 ]
 
 OWN = [
+    ("rest_api_ssl_config_file", "string", ""),
     ("model_settings_file", "string", ""),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
@@ -75,6 +76,7 @@ OWN = [
 
 ACTING = {
     "port",
+    "ssl_config_file",
     "grpc_socket_path",
     "rest_api_port",
     "rest_api_timeout_in_ms",

@@ -13,6 +13,7 @@ EDGE_COUNTERS = {
     "protocol_errors": 1,
     "rapid_resets": 0,
     "keepalive_deaths": 0,
+    "tls_failures": 0,
     "succeeded": 100,
     "failed": 7,
     "cancelled": 2,

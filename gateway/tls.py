@@ -1,0 +1,158 @@
+"""TLS of the edges: an SSLConfig file turned into what each edge needs, and read again when it changes.
+
+Beside the beginning of a request's line. Reading blocks on the file system; making contexts takes milliseconds. The
+watching belongs to the edge loop's thread.
+
+Source: tensorflow_serving/config/ssl_config.proto, model_servers/server.cc (what the fields mean); Python's ssl module;
+memfd_create(2), since OpenSSL reads certificates from files and the key is not to lie in one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf import text_format
+
+from tensorgate._native.tls_context import TlsContext
+from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
+
+logger = logging.getLogger("tensorgate.tls")
+
+# So often files are looked at for a change.
+WATCH_INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """What an SSLConfig says; all of it has been tried. The texts are PEM."""
+
+    key: bytes
+    certificate: bytes
+    """The server's, and those that lead from it to its authority."""
+    custom_ca: bytes
+    """Authorities that client certificates are checked against; empty: the system's."""
+    client_verify: bool
+
+
+def read_tls_config(path: str) -> TlsConfig:
+    """The configuration in a text-format SSLConfig; blocks.
+
+    Raises ServingError: INVALID_ARGUMENT where the text is no SSLConfig, or OpenSSL takes no key or certificate of it;
+    the code of the file system's error where the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise of_os_error(error, path) from error
+    message = SSLConfig()
+    try:
+        text_format.Parse(text.decode(), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ServingError(Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{path}': {error}") from error
+    config = TlsConfig(
+        message.server_key.encode(), message.server_cert.encode(), message.custom_ca.encode(), message.client_verify
+    )
+    try:
+        ssl_context(config)
+    except (ssl.SSLError, ValueError) as error:
+        text_of_error = f"SSL configuration '{path}' cannot be used: {error}"
+        raise ServingError(Code.INVALID_ARGUMENT, text_of_error) from error
+    return config
+
+
+def native_context(config: TlsConfig) -> TlsContext:
+    """For the native gRPC edge. Raises openssl_api.LibraryError."""
+    with _pem_file(config.certificate) as certificate, _pem_file(config.key) as key:
+        if not config.custom_ca:
+            return TlsContext(certificate, key, client_verify=config.client_verify)
+        with _pem_file(config.custom_ca) as custom_ca:
+            return TlsContext(certificate, key, custom_ca, client_verify=config.client_verify)
+
+
+def ssl_context(config: TlsConfig) -> ssl.SSLContext:
+    """For Python's servers of HTTP/1.1. Raises ssl.SSLError, ValueError for what OpenSSL does not take."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    with _pem_file(config.certificate) as certificate, _pem_file(config.key) as key:
+        context.load_cert_chain(certificate, key)
+    if config.client_verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+        if config.custom_ca:
+            context.load_verify_locations(cadata=config.custom_ca.decode())
+        else:
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    return context
+
+
+class ChangingSslContext:
+    """An SSLContext whose certificates can be replaced while a server uses it; from any thread.
+
+    Whether clients have to show a certificate stays as it was in the beginning.
+    """
+
+    def __init__(self, config: TlsConfig) -> None:
+        """Raises as ssl_context does."""
+        self._client_verify = config.client_verify
+        self._current = ssl_context(config)
+        self.context = ssl_context(config)
+        """What a server is to be given."""
+        # Called in every handshake, whether the client names a server or not.
+        self.context.sni_callback = self._choose
+
+    def change(self, config: TlsConfig) -> None:
+        """Holds for connections that come from now on. Raises ServingError FAILED_PRECONDITION, and ssl_context's."""
+        if config.client_verify != self._client_verify:
+            raise ServingError(
+                Code.FAILED_PRECONDITION, "client_verify cannot be changed while the REST server runs; start it again"
+            )
+        self._current = ssl_context(config)
+
+    def _choose(self, connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
+async def watch_tls_file(path: str, change: Callable[[TlsConfig], None]) -> None:
+    """Calls ``change`` with every new content of the file, until cancelled; it may raise ServingError.
+
+    A content that cannot be used is logged, once, and what was in use stays in use.
+    """
+    seen = await asyncio.to_thread(_fingerprint, path)
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        now = await asyncio.to_thread(_fingerprint, path)
+        if now == seen:
+            continue
+        seen = now
+        try:
+            change(await asyncio.to_thread(read_tls_config, path))
+        except ServingError as error:
+            logger.error("the certificates in use stay in use: %s", error.message)
+        else:
+            logger.info("new certificates are in use, from %s", path)
+
+
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _pem_file(text: bytes) -> Iterator[str]:
+    """A path at which the text can be read while the context lasts; it is in memory only."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(text)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
