@@ -73,7 +73,6 @@ UPSTREAM_FLAGS = (
         _BOOL,
         False,
         "Let a new version label point at a version that is not available yet.",
-        "version labels are not assigned yet",
     ),
     Flag(
         "batching_parameters_file",
@@ -100,7 +99,6 @@ UPSTREAM_FLAGS = (
         _INT32,
         0,
         "Seconds between two readings of --model_config_file; 0 or less: read once.",
-        "the model config file is read once, at start",
     ),
     Flag("model_name", _STRING, "default", "Name of the one model to serve (without --model_config_file)."),
     Flag(
@@ -242,6 +240,18 @@ OWN_FLAGS = (
         _STRING,
         "",
         "Text-format ModelSettingsList: what else holds for each model, such as the order in which versions change.",
+    ),
+    Flag(
+        "models_ready_timeout_s",
+        _FLOAT,
+        900.0,
+        "Seconds that the start, and a reload, wait for their models to become available or to fail.",
+    ),
+    Flag(
+        "enable_model_admin",
+        _BOOL,
+        False,
+        "Offer the admin API: read the configuration back, list models, add and remove one.",
     ),
     Flag("rest_api_socket_path", _STRING, "", "Path of a UNIX socket on which the HTTP/REST API listens as well."),
     Flag(

@@ -11,12 +11,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
+from tensorgate.gateway.config_files import (
+    ModelConfig,
+    check_logging,
+    models_of,
+    read_model_server_config,
+    single_model,
+)
 from tensorgate.gateway.flag_parser import ParsedFlags
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
@@ -32,6 +39,16 @@ class ServerOptions:
 
     models: tuple[ModelConfig, ...]
     """The models to serve, names unique; empty where a config file names none."""
+    model_server_config: ModelServerConfig
+    """The same as a message, not to be modified."""
+    model_config_file: str
+    """Empty: there is none."""
+    model_config_file_poll_wait_s: float
+    """0 or less: it is not read again."""
+    models_ready_timeout_s: float
+    """How long the start, or a reload, waits for its models to become available or to fail."""
+    allow_version_labels_for_unavailable_models: bool
+    enable_model_admin: bool
 
     grpc_port: int
     """0: no TCP listener; there is a socket path then."""
@@ -71,6 +88,8 @@ class ServerOptions:
     num_tflite_pools: int
     """At least 1."""
     model_settings: SettingsOfModels
+    model_settings_file: str
+    """Empty: there is none."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -118,10 +137,17 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
     _check_batching(parsed)
     session_config = _session_config(parsed)
     models = models_of(model_server_config)
+    check_logging(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
     rest_api_timeout_in_ms = parsed.get_int("rest_api_timeout_in_ms")
     return ServerOptions(
         models=models,
+        model_server_config=model_server_config,
+        model_config_file=config_file,
+        model_config_file_poll_wait_s=float(parsed.get_int("model_config_file_poll_wait_seconds")),
+        models_ready_timeout_s=_seconds(parsed, "models_ready_timeout_s", zero_allowed=False),
+        allow_version_labels_for_unavailable_models=parsed.get_bool("allow_version_labels_for_unavailable_models"),
+        enable_model_admin=parsed.get_bool("enable_model_admin"),
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
@@ -143,6 +169,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
         num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
         model_settings=read_model_settings(parsed.get_string("model_settings_file")),
+        model_settings_file=parsed.get_string("model_settings_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

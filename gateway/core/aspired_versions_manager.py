@@ -9,7 +9,7 @@ bounded by ``max_parallel_loads``.
 Source: tensorflow_serving/core/aspired_versions_manager.h, basic_manager.h.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -187,6 +187,16 @@ class AspiredVersionsManager:
         if any(version in present and not present[version].is_aspired for version in wanted):
             # Wanted again while it is on its way out: held back until it has left.
             return
+        moved = [present[version] for version, data in wanted.items() if _is_elsewhere(present, version, data)]
+        if moved:
+            # The same number from another folder, after a change of the base path: two of one id cannot be, so the one
+            # that is there leaves first. Upstream goes on with the old files.
+            for harness in moved:
+                self._un_aspire(harness)
+            self._forget(name)
+            present = self._harnesses.get(name, {})
+            if any(version in present and not present[version].is_aspired for version in wanted):
+                return
         del self._wishes[name]
         for version, harness in present.items():
             if version not in wanted and harness.is_aspired:
@@ -212,3 +222,9 @@ class AspiredVersionsManager:
 
     def _publish(self, servable_id: ServableId, state: ManagerState, error: ServingError | None = None) -> None:
         self._bus.publish(ServableState(servable_id, state, error, self._clock.time_us()))
+
+
+def _is_elsewhere(present: Mapping[int, LoaderHarness], version: int, data: ServableData) -> bool:
+    """Whether the version is there, but from another path."""
+    harness = present.get(version)
+    return harness is not None and harness.data.path != data.path

@@ -8,7 +8,7 @@ Source: the services of tensorflow_serving/apis.
 from collections.abc import Mapping
 
 from tensorgate.gateway.dispatch.call import Method
-from tensorgate.gateway.rpc.incoming_call import Handler, unary
+from tensorgate.gateway.rpc.incoming_call import Handler, unary, unary_async
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 
@@ -27,4 +27,7 @@ def make_handlers(prediction_service: PredictionService, model_service: ModelSer
     return {
         "/tensorflow.serving.PredictionService/GetModelMetadata": unary(prediction_service.get_model_metadata),
         "/tensorflow.serving.ModelService/GetModelStatus": unary(model_service.get_model_status),
+        "/tensorflow.serving.ModelService/HandleReloadConfigRequest": unary_async(
+            model_service.handle_reload_config_request
+        ),
     }

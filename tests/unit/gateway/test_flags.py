@@ -61,6 +61,8 @@ UPSTREAM = [
 
 OWN = [
     ("model_settings_file", "string", ""),
+    ("models_ready_timeout_s", "float", 900.0),
+    ("enable_model_admin", "bool", False),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
@@ -79,7 +81,9 @@ ACTING = {
     "rest_api_port",
     "rest_api_timeout_in_ms",
     "rest_api_enable_cors_support",
+    "allow_version_labels_for_unavailable_models",
     "model_config_file",
+    "model_config_file_poll_wait_seconds",
     "model_name",
     "model_base_path",
     "num_load_threads",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorgate.gateway.config_files import ModelConfig
+from tensorgate.gateway.config_files import ModelConfig, single_model
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.model_settings import SettingsOfModels
 from tensorgate.gateway.options import ServerOptions, from_flags, parse_channel_arguments
@@ -31,6 +31,12 @@ def refusal_of(*arguments: str) -> str:
 def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
     assert options_of() == ServerOptions(
         models=(ModelConfig("default", "/m", LatestVersions(1)),),
+        model_server_config=single_model("default", "/m"),
+        model_config_file="",
+        model_config_file_poll_wait_s=0.0,
+        models_ready_timeout_s=900.0,
+        allow_version_labels_for_unavailable_models=False,
+        enable_model_admin=False,
         grpc_port=8500,
         grpc_socket_path="",
         grpc_channel_arguments=(),
@@ -50,6 +56,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         prefer_tflite_model=False,
         num_tflite_pools=len(os.sched_getaffinity(0)),
         model_settings=SettingsOfModels(),
+        model_settings_file="",
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,
@@ -96,6 +103,14 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--worker_transport=zmq", "worker_transport", "zmq"),
         ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
         ("--run_dir=/run/x", "run_dir", "/run/x"),
+        ("--models_ready_timeout_s=5", "models_ready_timeout_s", 5.0),
+        ("--enable_model_admin", "enable_model_admin", True),
+        ("--model_config_file_poll_wait_seconds=3", "model_config_file_poll_wait_s", 3.0),
+        (
+            "--allow_version_labels_for_unavailable_models",
+            "allow_version_labels_for_unavailable_models",
+            True,
+        ),
     ],
 )
 def test_a_flag_is_converted_once(argument: str, field: str, value: object) -> None:
@@ -152,6 +167,7 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--drain_timeout_s=nan",
         "--drain_timeout_s=inf",
         "--worker_heartbeat_timeout_s=0",
+        "--models_ready_timeout_s=0",
         "--log_level=loud",
         "--grpc_edge=carrier_pigeon",
         "--worker_transport=horse",
