@@ -467,3 +467,27 @@ def test_a_version_that_has_left_is_forgotten() -> None:
     scene.unloaded(1)
     with pytest.raises(KeyError):
         scene.manager.num_attempts(at(1))
+
+
+def test_a_version_from_another_path_takes_the_place_of_the_one_that_is_there_once_that_has_left() -> None:
+    scene = Scene()
+    scene.want(1, 2)
+    scene.loaded(2)
+    scene.loaded(1)
+    moved = [ServableData(at(1), "/elsewhere/1"), found(2)]
+    scene.manager.set_aspired_versions("m", moved)
+    assert scene.manager.next_actions() == [unload(1)]
+    assert scene.unloaded(1) == [Load(moved[0])]
+    scene.loaded(1)
+    scene.manager.set_aspired_versions("m", moved)
+    assert scene.manager.next_actions() == []
+    assert scene.states(1) == ["START", "LOADING", "AVAILABLE", "UNLOADING", "END", "START", "LOADING", "AVAILABLE"]
+
+
+def test_a_version_that_failed_is_tried_from_another_path_at_once() -> None:
+    scene = Scene(max_num_load_retries=0)
+    scene.want(1)
+    assert not scene.manager.load_failed(at(1), ServingError(Code.NOT_FOUND, "no model"))
+    moved = ServableData(at(1), "/elsewhere/1")
+    scene.manager.set_aspired_versions("m", [moved])
+    assert scene.manager.next_actions() == [Load(moved)]
