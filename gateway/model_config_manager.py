@@ -140,6 +140,14 @@ class ModelConfigManager:
         names, settings = self._new_settings
         return (settings if name in names else self._current.settings).of(name)
 
+    def labels_of(self, name: str) -> Mapping[str, int]:
+        """The labels that are assigned to versions of a model."""
+        return self._labels.get(name, {})
+
+    def source_error(self, name: str) -> str:
+        """Why no versions of a model are found, or not those asked for; empty: nothing is wrong."""
+        return self._source.trouble(name)
+
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     async def wait_for_first_models(self) -> None:

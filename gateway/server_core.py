@@ -31,6 +31,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_manager import (
     CurrentConfig,
     ModelConfigManager,
@@ -39,9 +40,11 @@ from tensorgate.gateway.model_config_manager import (
 )
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
+from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
@@ -147,6 +150,7 @@ class ServerCore:
         self._bus.subscribe(self._model_config.on_state)
 
         # Edges.
+        admin = ModelAdmin(self._model_config, self._monitor, is_enabled=options.enable_model_admin)
         prediction_service = PredictionService(self._dispatcher)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
@@ -157,7 +161,9 @@ class ServerCore:
             ),
             self._data_plane,
             prediction_service,
-            make_handlers(prediction_service, ModelService(self._monitor, self._model_config)),
+            make_handlers(
+                prediction_service, ModelService(self._monitor, self._model_config), ModelAdminService(admin)
+            ),
             clock,
         )
         metrics = MetricsPage(
@@ -182,6 +188,7 @@ class ServerCore:
                 ),
                 lambda: self._placement.trouble,
                 metrics.text,
+                AdminPages(admin, loop),
             )
             if options.serves_rest
             else None

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import uvloop
 
 from tensorgate.gateway.model_status import StateMonitor
+from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers, RequestDispatcher
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
@@ -69,6 +70,7 @@ class RestServer:
         options: RestOptions,
         worker_trouble: Callable[[], str] = str,
         metrics_text: Callable[[], bytes] = bytes,
+        admin_pages: AdminPages | None = None,
     ) -> None:
         """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none.
 
@@ -86,6 +88,7 @@ class RestServer:
             max_body_bytes=options.max_body_bytes,
             worker_trouble=worker_trouble,
             metrics_text=metrics_text,
+            admin_pages=admin_pages,
         )
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None

@@ -10,14 +10,13 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from tensorgate.gateway.core.servable_state import ServableState
+from tensorgate.gateway.model_admin import version_status
 from tensorgate.gateway.model_config_manager import ReloadOutcome
 from tensorgate.gateway.model_status import StateMonitor, version_states
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
-    ModelVersionStatus,
 )
 from tensorgate.protos.tensorflow_serving.apis.model_management_pb2 import (
     Metric,
@@ -102,14 +101,4 @@ class ModelService:
         Raises ServingError NOT_FOUND when there is none.
         """
         states = version_states(self._monitor, name, version)
-        return GetModelStatusResponse(model_version_status=[_describe(state) for state in states])
-
-
-def _describe(state: ServableState) -> ModelVersionStatus:
-    # Both enums go by name. The status is always there; without an error it says OK.
-    error = state.error if state.error is not None else ServingError(Code.OK, "")
-    return ModelVersionStatus(
-        version=state.id.version,
-        state=state.state.name,
-        status=StatusProto(error_code=error.code.name, error_message=error.message),
-    )
+        return GetModelStatusResponse(model_version_status=[version_status(state) for state in states])
