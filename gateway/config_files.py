@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from google.protobuf import text_format
-
 from tensorgate.gateway.sources.file_system_storage_path_source import (
     AllVersions,
     LatestVersions,
     SpecificVersions,
     VersionPolicy,
 )
+from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
@@ -50,17 +49,7 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
     Raises ServingError: INVALID_ARGUMENT with line and column where the text is no such message; the code of the file
     system's error where the file cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    config = config_pb2.ModelServerConfig()
-    try:
-        text_format.Parse(text.decode(), config)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
-    return config
+    return read_text_proto(path, config_pb2.ModelServerConfig)
 
 
 def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
