@@ -65,6 +65,9 @@ class ReloadOutcome:
     error: ServingError | None = None
 
 
+STOPPED = ReloadOutcome(error=ServingError(Code.UNAVAILABLE, "The server is shutting down."))
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentConfig:
     """What runs. ``config`` is shared and not to be modified."""
@@ -122,6 +125,7 @@ class ModelConfigManager:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadOutcome]] = set()
         self._polling: asyncio.Task[None] | None = None
+        self._is_stopped = False
         self._labels: dict[str, dict[str, int]] = {}
         # Labels of the start-up configuration whose version is not there: assigned when it comes.
         self._withheld: dict[ServableId, set[str]] = {}
@@ -172,7 +176,8 @@ class ModelConfigManager:
             self._polling = asyncio.get_running_loop().create_task(self._poll(), name="polling of the config file")
 
     async def stop(self) -> None:
-        """Gives up what is under way; idempotent. Whatever runs goes on."""
+        """Gives up what is under way, whose callers are told so; idempotent. Whatever runs goes on."""
+        self._is_stopped = True
         tasks: set[asyncio.Task[ReloadOutcome] | asyncio.Task[None]] = {*self._tasks}
         if self._polling is not None:
             tasks.add(self._polling)
@@ -223,10 +228,17 @@ class ModelConfigManager:
     async def _in_turn(
         self, change: Callable[[config_pb2.ModelServerConfig], config_pb2.ModelServerConfig]
     ) -> ReloadOutcome:
+        if self._is_stopped:
+            return STOPPED
         task = asyncio.get_running_loop().create_task(self._reload(change), name="reload of the configuration")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                return STOPPED
+            raise
 
     async def _reload(
         self, change: Callable[[config_pb2.ModelServerConfig], config_pb2.ModelServerConfig]

@@ -243,11 +243,12 @@ class ServerCore:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
         rest = self._rest
+        # First, since a reload may wait for longer than the grace.
+        await self._model_config.stop()
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
             drains.append(asyncio.to_thread(rest.stop, grace_s))
         await asyncio.gather(*drains)
-        await self._model_config.stop()
         await self._source.stop()
         await self._manager.stop()
         await self._placement.close()

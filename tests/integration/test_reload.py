@@ -1,6 +1,7 @@
 """Reloads and the admin API of a real server, while it serves."""
 
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -113,3 +114,45 @@ def test_a_half_copied_version_of_a_new_model_is_told_of_and_the_old_models_serv
     (tmp_path / "two" / "5" / "saved_model.pb").write_bytes(graph)
     reload.result(90)
     assert answers(server, "two")
+
+
+def test_reloads_good_and_bad_lose_no_request_of_a_model_that_stays(
+    start_server: StartServer, tmp_path: pathlib.Path, model_kinds: pathlib.Path
+) -> None:
+    server = start_server(config_flag(tmp_path, {"one": model_kinds / "half_plus_two"}), "--max_num_load_retries=0")
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"no model")
+
+    def request(*names: str) -> ReloadConfigRequest:
+        base_paths = {"one": model_kinds / "half_plus_two", "two": model_kinds / "half_plus_three"}
+        made = ReloadConfigRequest()
+        for name in names:
+            base_path = base_paths.get(name, tmp_path / name)
+            made.config.model_config_list.config.add(name=name, base_path=str(base_path), model_platform="tensorflow")
+        return made
+
+    codes: list[grpc.StatusCode] = []
+    stopping = threading.Event()
+
+    def keep_asking() -> None:
+        while not stopping.is_set():
+            call = server.prediction.Predict.future(predict_request("one", x=floats(2.0)), timeout=30)
+            codes.append(call.code())
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        for _ in range(3):
+            for names, expected in (
+                (("one", "two"), grpc.StatusCode.OK),
+                (("one", "broken"), grpc.StatusCode.UNKNOWN),
+                (("one", "one"), grpc.StatusCode.INVALID_ARGUMENT),
+                (("one",), grpc.StatusCode.OK),
+            ):
+                call = server.model_service.HandleReloadConfigRequest.future(request(*names), timeout=60)
+                assert call.code() is expected, call.details()
+    finally:
+        stopping.set()
+        asking.join()
+    assert len(codes) > 10
+    assert set(codes) == {grpc.StatusCode.OK}
