@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
-from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOutcome
+from tensorgate.gateway.model_config_manager import ModelConfigManager
+from tensorgate.gateway.reload_outcome import ReloadOutcome
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorgate.protos.tensorflow_serving.apis.status_pb2 import StatusProto

@@ -1,29 +1,36 @@
 """The configuration of the running server: which models it has, and how another one takes its place.
 
-At the head of a version's line: config file, HandleReloadConfigRequest or the admin API → ModelConfigManager → source,
-route table (labels). Owned by the edge loop's thread.
+At the head of a version's line: model_config_file, HandleReloadConfigRequest or the admin API → ModelConfigManager →
+source, route table (labels). Owned by the edge loop's thread.
 
 A reload takes effect as a whole or not at all: what is refused, and what does not load, leaves everything as it was.
 Upstream keeps a refused configuration as its current one, and drops models before their successors have loaded.
 
-Source: tensorflow_serving/model_servers/server_core.cc (the rules, their order and texts), server.cc (polling).
+Source: tensorflow_serving/model_servers/server_core.cc (the rules, their order and texts).
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from tensorgate.gateway.config_files import ModelConfig, check_logging, models_of, read_model_server_config
-from tensorgate.gateway.core.clock import Clock
+from tensorgate.gateway.config_files import ModelConfig, check_logging, models_of
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.core.version_labels import check_version_labels
+from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
+from tensorgate.gateway.reload_outcome import (
+    STOPPED,
+    Failures,
+    ReloadOutcome,
+    log_outcome,
+    not_available,
+    outcomes_of,
+)
 from tensorgate.gateway.sources.file_system_storage_path_source import (
     FileSystemStoragePathSource,
     ServableToMonitor,
@@ -35,63 +42,16 @@ from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
 logger = logging.getLogger("tensorgate.model_config")
 
-# A config file that could not be taken over is tried again when it has changed, or after this time.
-RETRY_FILE_S = 60.0
-
-
-class ModelChange(Enum):
-    """What a reload means for one model."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOutcome:
-    """What a reload did about a model; with an error, nothing, and why."""
-
-    name: str
-    change: ModelChange
-    error: ServingError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadOutcome:
-    """How a reload ended: ``error`` is its answer, None means OK. No models: it was refused as it stood."""
-
-    models: tuple[ModelOutcome, ...] = ()
-    error: ServingError | None = None
-
-
-STOPPED = ReloadOutcome(error=ServingError(Code.UNAVAILABLE, "The server is shutting down."))
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentConfig:
-    """What runs. ``config`` is shared and not to be modified."""
-
-    config: config_pb2.ModelServerConfig
-    models: tuple[ModelConfig, ...]
-    settings: SettingsOfModels
-
 
 @dataclass(frozen=True, slots=True)
 class ReloadOptions:
-    """What can be set about reloading; paths may be empty: no such file."""
+    """What can be set about reloading."""
 
-    config_file: str = ""
     settings_file: str = ""
-    file_poll_wait_s: float = 0.0
-    """0 or less: the config file is not read again by itself."""
+    """Empty: there is none."""
     ready_timeout_s: float = 900.0
     """How long new models may take to become available or to fail."""
     allows_labels_of_unavailable_versions: bool = False
-
-
-# Of models that did not become available, by name: how upstream names them, and why.
-Failures: TypeAlias = dict[str, tuple[str, ServingError]]
 
 
 class LabelTable(Protocol):
@@ -111,7 +71,6 @@ class ModelConfigManager:
         monitor: ServableStateMonitor,
         labels: LabelTable,
         platforms: MutableMapping[str, str],
-        clock: Clock,
         options: ReloadOptions,
     ) -> None:
         """``current`` is what the source was made with: see ``servables_of``."""
@@ -120,19 +79,15 @@ class ModelConfigManager:
         self._monitor = monitor
         self._label_table = labels
         self._platforms = platforms
-        self._clock = clock
         self._options = options
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadOutcome]] = set()
-        self._polling: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._labels: dict[str, dict[str, int]] = {}
         # Labels of the start-up configuration whose version is not there: assigned when it comes.
         self._withheld: dict[ServableId, set[str]] = {}
         # Settings of a configuration that is being taken over hold for its new models already.
         self._new_settings: tuple[frozenset[str], SettingsOfModels] = (frozenset(), current.settings)
-        self._file_trouble = ""
-        self._failed_file: tuple[config_pb2.ModelServerConfig, SettingsOfModels, float] | None = None
         platforms.update({model.name: model.platform for model in current.models})
 
     @property
@@ -152,6 +107,9 @@ class ModelConfigManager:
         """Why no versions of a model are found, or not those asked for; empty: nothing is wrong."""
         return self._source.trouble(name)
 
+    def _servables(self) -> list[ServableToMonitor]:
+        return servables_of(self._current.models, self._current.settings)
+
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     async def wait_for_first_models(self) -> None:
@@ -167,21 +125,13 @@ class ModelConfigManager:
             settled = {name: state for name in names if (state := self._monitor.settled(name)) is not None}
         failures = self._failures(names, settled)
         if failures:
-            raise _not_available("servable(s)", failures)
+            raise not_available("servable(s)", failures)
         self._assign_first_labels()
-
-    def start_polling(self) -> None:
-        """Begins to read the config file again and again, if it is to be; the first time at once."""
-        if self._options.config_file and self._options.file_poll_wait_s > 0:
-            self._polling = asyncio.get_running_loop().create_task(self._poll(), name="polling of the config file")
 
     async def stop(self) -> None:
         """Gives up what is under way, whose callers are told so; idempotent. Whatever runs goes on."""
         self._is_stopped = True
-        tasks: set[asyncio.Task[ReloadOutcome] | asyncio.Task[None]] = {*self._tasks}
-        if self._polling is not None:
-            tasks.add(self._polling)
-            self._polling = None
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -252,7 +202,7 @@ class ModelConfigManager:
                 outcome = ReloadOutcome(error=error)
             else:
                 outcome = await self._take_over(new)
-        _log(outcome)
+        log_outcome(outcome)
         return outcome
 
     def _checked(self, config: config_pb2.ModelServerConfig, settings: SettingsOfModels) -> CurrentConfig:
@@ -290,11 +240,11 @@ class ModelConfigManager:
         old_names = {model.name for model in old.models}
         added = [model for model in new.models if model.name not in old_names]
         failures = await self._bring_up(added, new.settings)
-        outcomes = _outcomes(old, new, failures)
+        outcomes = outcomes_of(old, new, failures)
         if failures:
-            return ReloadOutcome(outcomes, _not_available("model(s)", failures))
+            return ReloadOutcome(outcomes, not_available("model(s)", failures))
         self._current = new
-        self._source.set_servables(servables_of(new))
+        self._source.set_servables(servables_of(new.models, new.settings))
         for name in old_names - {model.name for model in new.models}:
             self._platforms.pop(name, None)
         self._withheld.clear()
@@ -319,7 +269,7 @@ class ModelConfigManager:
         finally:
             self._new_settings = (frozenset(), settings)
             if failures is None or failures:
-                self._source.set_servables(servables_of(self._current))
+                self._source.set_servables(self._servables())
                 for name in names:
                     self._platforms.pop(name, None)
         return failures
@@ -334,7 +284,7 @@ class ModelConfigManager:
             await self._monitor.wait_until_ended(names)
             before = [state for name in names for state in self._monitor.versions(name)]
             self._platforms.update({model.name: model.platform for model in added})
-            self._source.set_servables([*servables_of(self._current), *_servables(added, settings)])
+            self._source.set_servables([*self._servables(), *servables_of(added, settings)])
             return await self._monitor.wait_until_settled(names, before)
 
         settled: dict[str, ServableState] = {}
@@ -401,89 +351,6 @@ class ModelConfigManager:
         self._labels = {name: dict(versions) for name, versions in labels.items() if versions}
         self._label_table.set_labels(self._labels)
 
-    # --- the config file ----------------------------------------------------------------------------------------------
-
-    async def _poll(self) -> None:
-        while True:
-            try:
-                await self.read_file_once()
-            except Exception:  # no fault may end the polling: the next reading may well succeed
-                logger.exception("reading the configuration again failed")
-            await asyncio.sleep(self._options.file_poll_wait_s)
-
-    async def read_file_once(self) -> None:
-        """Reads config and settings file, and reloads if they say something new; what is wrong is logged once."""
-        try:
-            config = await asyncio.to_thread(read_model_server_config, self._options.config_file)
-            settings = await asyncio.to_thread(read_model_settings, self._options.settings_file)
-        except ServingError as error:
-            self._complain(f"the configuration stays as it is: {error}")
-            return
-        if config == self._current.config and settings == self._current.settings:
-            self._complain("")
-            return
-        now_s = self._clock.monotonic_s()
-        if self._failed_file is not None:
-            failed_config, failed_settings, retry_s = self._failed_file
-            if (config, settings) == (failed_config, failed_settings) and now_s < retry_s:
-                return
-        outcome = await self.reload(config)
-        # An error with the new configuration in place will not go away by trying again.
-        failed = outcome.error is not None and config != self._current.config
-        self._failed_file = (config, settings, self._clock.monotonic_s() + RETRY_FILE_S) if failed else None
-
-    def _complain(self, trouble: str) -> None:
-        if trouble and trouble != self._file_trouble:
-            logger.error("%s", trouble)
-        self._file_trouble = trouble
-
-
-def servables_of(current: CurrentConfig) -> list[ServableToMonitor]:
-    """What the source has to look at."""
-    return _servables(current.models, current.settings)
-
-
-def _servables(models: Sequence[ModelConfig], settings: SettingsOfModels) -> list[ServableToMonitor]:
-    return [
-        ServableToMonitor(model.name, model.base_path, model.version_policy, settings.of(model.name).done_marker_file)
-        for model in models
-    ]
-
 
 def _serves(state: ServableState) -> bool:
     return state.state is ManagerState.AVAILABLE
-
-
-def _outcomes(old: CurrentConfig, new: CurrentConfig, failures: Failures) -> tuple[ModelOutcome, ...]:
-    """Of each model of either configuration; with failures, nothing has been done about any."""
-    before = {model.name: (model, old.settings.of(model.name)) for model in old.models}
-    after = {model.name: (model, new.settings.of(model.name)) for model in new.models}
-    not_done = ServingError(Code.ABORTED, f"Not done, since {', '.join(sorted(failures))} could not be loaded")
-    outcomes = []
-    for name in {**after, **before}:
-        if name not in before:
-            change = ModelChange.ADDED
-        elif name not in after:
-            change = ModelChange.REMOVED
-        else:
-            change = ModelChange.UNCHANGED if before[name] == after[name] else ModelChange.CHANGED
-        error = failures[name][1] if name in failures else None
-        if failures and change is not ModelChange.UNCHANGED:
-            error = error or not_done
-        outcomes.append(ModelOutcome(name, change, error))
-    return tuple(outcomes)
-
-
-def _not_available(what: str, failures: Failures) -> ServingError:
-    each = "".join(f"{subject} due to error: {error}}}, " for subject, error in failures.values())
-    return ServingError(Code.UNKNOWN, f"{len(failures)} {what} did not become available: {{{each}}}")
-
-
-def _log(outcome: ReloadOutcome) -> None:
-    for model in outcome.models:
-        if model.error is not None:
-            logger.error("reload: %s could not be %s: %s", model.name, model.change.value, model.error)
-        elif model.change is not ModelChange.UNCHANGED:
-            logger.info("reload: %s is %s", model.name, model.change.value)
-    if outcome.error is not None:
-        logger.error("the reload failed: %s", outcome.error)

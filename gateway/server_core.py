@@ -24,6 +24,7 @@ from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.event_bus import EventBus
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
@@ -32,12 +33,8 @@ from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.model_admin import ModelAdmin
-from tensorgate.gateway.model_config_manager import (
-    CurrentConfig,
-    ModelConfigManager,
-    ReloadOptions,
-    servables_of,
-)
+from tensorgate.gateway.model_config_file import ModelConfigFile
+from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.admin import AdminPages
@@ -131,7 +128,11 @@ class ServerCore:
         )
         config = CurrentConfig(options.model_server_config, options.models, options.model_settings)
         self._source = FileSystemStoragePathSource(
-            servables_of(config), options.file_system_poll_wait_s, self._manager, clock, self._monitor.set_waiting
+            servables_of(config.models, config.settings),
+            options.file_system_poll_wait_s,
+            self._manager,
+            clock,
+            self._monitor.set_waiting,
         )
         self._model_config = ModelConfigManager(
             config,
@@ -139,16 +140,20 @@ class ServerCore:
             self._monitor,
             self._route_table,
             platforms,
-            clock,
             ReloadOptions(
-                config_file=options.model_config_file,
                 settings_file=options.model_settings_file,
-                file_poll_wait_s=options.model_config_file_poll_wait_s,
                 ready_timeout_s=options.models_ready_timeout_s,
                 allows_labels_of_unavailable_versions=options.allow_version_labels_for_unavailable_models,
             ),
         )
         self._bus.subscribe(self._model_config.on_state)
+        self._model_config_file = ModelConfigFile(
+            options.model_config_file,
+            options.model_settings_file,
+            options.model_config_file_poll_wait_s,
+            self._model_config,
+            clock,
+        )
 
         # Edges.
         admin = ModelAdmin(self._model_config, self._monitor, is_enabled=options.enable_model_admin)
@@ -231,7 +236,7 @@ class ServerCore:
         await self._grpc.start()
         if self._rest is not None:
             self._rest.set_ready(True)
-        self._model_config.start_polling()
+        self._model_config_file.start()
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -244,6 +249,7 @@ class ServerCore:
         loop = asyncio.get_running_loop()
         rest = self._rest
         # First, since a reload may wait for longer than the grace.
+        await self._model_config_file.stop()
         await self._model_config.stop()
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:

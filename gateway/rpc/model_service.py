@@ -11,8 +11,8 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 
 from tensorgate.gateway.model_admin import version_status
-from tensorgate.gateway.model_config_manager import ReloadOutcome
 from tensorgate.gateway.model_status import StateMonitor, version_states
+from tensorgate.gateway.reload_outcome import ReloadOutcome
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,

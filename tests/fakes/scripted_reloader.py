@@ -1,6 +1,6 @@
 """Stands in for ModelConfigManager where reloads are passed on: each is recorded and ends the same way."""
 
-from tensorgate.gateway.model_config_manager import ReloadOutcome
+from tensorgate.gateway.reload_outcome import ReloadOutcome
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 

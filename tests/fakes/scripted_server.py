@@ -3,7 +3,7 @@
 import asyncio
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf import text_format
 
@@ -19,16 +19,12 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.core.source import ServableData
+from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.worker import Replica
-from tensorgate.gateway.model_config_manager import (
-    CurrentConfig,
-    ModelConfigManager,
-    ReloadOptions,
-    ReloadOutcome,
-    servables_of,
-)
+from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
 from tensorgate.gateway.model_settings import read_model_settings
+from tensorgate.gateway.reload_outcome import ReloadOutcome
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -100,11 +96,9 @@ class ScriptedServer:
         )
         current = CurrentConfig(config, models_of(config), read_model_settings(options.settings_file))
         self.source = FileSystemStoragePathSource(
-            servables_of(current), poll_wait_s, self.manager, clock, self.monitor.set_waiting
+            servables_of(current.models, current.settings), poll_wait_s, self.manager, clock, self.monitor.set_waiting
         )
-        self.model_config = ModelConfigManager(
-            current, self.source, self.monitor, self.table, self.platforms, clock, options
-        )
+        self.model_config = ModelConfigManager(current, self.source, self.monitor, self.table, self.platforms, options)
         self.bus.subscribe(self.model_config.on_state)
 
     async def publish(self, servable_id: ServableId, loader: Loader) -> None:
@@ -119,7 +113,6 @@ class ScriptedServer:
     async def start(self) -> None:
         await self.source.start()
         await self.model_config.wait_for_first_models()
-        self.model_config.start_polling()
 
     async def stop(self) -> None:
         await self.model_config.stop()
@@ -179,3 +172,41 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"still not: {what}"
         await asyncio.sleep(0.005)
+
+
+class ServerScene:
+    """Base paths ``a``, ``b``, ``c`` with version 1 each, ``two`` with versions 1 and 2, ``none`` with none."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        for name in "abc":
+            make_versions(folder / name, 1)
+        make_versions(folder / "two", 1, 2)
+        (folder / "none").mkdir()
+        self.servers: list[ScriptedServer] = []
+
+    def model(self, name: str, rest: str = "", base_path: str = "") -> str:
+        return f'name: "{name}" base_path: "{self.folder / (base_path or name)}" model_platform: "tensorflow" {rest}'
+
+    def config(self, *names: str) -> ModelServerConfig:
+        return config_of(*(self.model(name) for name in names))
+
+    def server(self, config: ModelServerConfig, options: ReloadOptions | None = None) -> ScriptedServer:
+        self.servers.append(ScriptedServer(config, options))
+        return self.servers[-1]
+
+    async def started(self, config: ModelServerConfig, options: ReloadOptions | None = None) -> ScriptedServer:
+        server = self.server(config, options)
+        await server.start()
+        return server
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        async def limited() -> None:
+            try:
+                await asyncio.wait_for(scenario(), 60)
+            finally:
+                for server in self.servers:
+                    await server.stop()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(limited())

@@ -1,63 +1,24 @@
 """The configuration of the running server: reloads are whole or nothing, in turn, and never wait without end."""
 
 import asyncio
-import logging
 import pathlib
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tensorgate.gateway.core.servable_state import ManagerState
-from tensorgate.gateway.model_config_manager import ModelChange, ReloadOptions, ReloadOutcome
+from tensorgate.gateway.model_config_manager import ReloadOptions
+from tensorgate.gateway.reload_outcome import ModelChange, ReloadOutcome
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
-from tests.fakes.scripted_server import ScriptedServer, config_of, make_versions, until
+from tests.fakes.scripted_server import ScriptedServer, ServerScene, config_of, make_versions, until
 
 BROKEN = ServingError(Code.NOT_FOUND, "no SavedModel")
 ALL = "model_version_policy { all { } }"
 
 
-class Scene:
-    """Base paths ``a``, ``b``, ``c`` with version 1 each, ``two`` with versions 1 and 2, ``none`` with none."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        for name in "abc":
-            make_versions(folder / name, 1)
-        make_versions(folder / "two", 1, 2)
-        (folder / "none").mkdir()
-        self.servers: list[ScriptedServer] = []
-
-    def model(self, name: str, rest: str = "", base_path: str = "") -> str:
-        return f'name: "{name}" base_path: "{self.folder / (base_path or name)}" model_platform: "tensorflow" {rest}'
-
-    def config(self, *names: str) -> ModelServerConfig:
-        return config_of(*(self.model(name) for name in names))
-
-    def server(self, config: ModelServerConfig, options: ReloadOptions | None = None) -> ScriptedServer:
-        self.servers.append(ScriptedServer(config, options))
-        return self.servers[-1]
-
-    async def started(self, config: ModelServerConfig, options: ReloadOptions | None = None) -> ScriptedServer:
-        server = self.server(config, options)
-        await server.start()
-        return server
-
-    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
-        async def limited() -> None:
-            try:
-                await asyncio.wait_for(scenario(), 60)
-            finally:
-                for server in self.servers:
-                    await server.stop()
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-
-        asyncio.run(limited())
-
-
 @pytest.fixture
-def scene(tmp_path: pathlib.Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: pathlib.Path) -> ServerScene:
+    return ServerScene(tmp_path)
 
 
 def changes(outcome: ReloadOutcome) -> dict[str, ModelChange]:
@@ -71,7 +32,7 @@ def names(server: ScriptedServer) -> list[str]:
 # --- what a reload does -----------------------------------------------------------------------------------------------
 
 
-def test_a_reload_says_what_it_did_about_each_model(scene: Scene) -> None:
+def test_a_reload_says_what_it_did_about_each_model(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a", "b", "two"))
         new = config_of(scene.model("a"), scene.model("two", ALL), scene.model("c"))
@@ -90,7 +51,7 @@ def test_a_reload_says_what_it_did_about_each_model(scene: Scene) -> None:
     scene.run(scenario)
 
 
-def test_a_new_model_that_fails_leaves_everything_as_it_was_and_its_status_says_why(scene: Scene) -> None:
+def test_a_new_model_that_fails_leaves_everything_as_it_was_and_its_status_says_why(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         server.errors["c"] = BROKEN
@@ -115,7 +76,7 @@ def test_a_new_model_that_fails_leaves_everything_as_it_was_and_its_status_says_
     scene.run(scenario)
 
 
-def test_old_models_serve_until_the_new_ones_do(scene: Scene) -> None:
+def test_old_models_serve_until_the_new_ones_do(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         server.gates["b"] = asyncio.Event()
@@ -132,7 +93,9 @@ def test_old_models_serve_until_the_new_ones_do(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("base_path", "said"), [("none", "No versions of servable m found"), ("missing", "Could not find base path")]
 )
-def test_a_reload_gives_up_after_its_limit_and_says_what_it_waited_for(scene: Scene, base_path: str, said: str) -> None:
+def test_a_reload_gives_up_after_its_limit_and_says_what_it_waited_for(
+    scene: ServerScene, base_path: str, said: str
+) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"), ReloadOptions(ready_timeout_s=0.3))
         outcome = await server.reload(config_of(scene.model("a"), scene.model("m", base_path=base_path)))
@@ -149,7 +112,7 @@ def test_a_reload_gives_up_after_its_limit_and_says_what_it_waited_for(scene: Sc
     scene.run(scenario)
 
 
-def test_a_load_that_outlives_the_limit_is_given_up_too(scene: Scene) -> None:
+def test_a_load_that_outlives_the_limit_is_given_up_too(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"), ReloadOptions(ready_timeout_s=0.3))
         server.gates["b"] = asyncio.Event()
@@ -163,7 +126,7 @@ def test_a_load_that_outlives_the_limit_is_given_up_too(scene: Scene) -> None:
     scene.run(scenario)
 
 
-def test_the_start_gives_up_after_its_limit_and_names_the_models(scene: Scene) -> None:
+def test_the_start_gives_up_after_its_limit_and_names_the_models(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = scene.server(
             config_of(scene.model("a"), scene.model("m", base_path="none")), ReloadOptions(ready_timeout_s=0.3)
@@ -177,7 +140,7 @@ def test_the_start_gives_up_after_its_limit_and_names_the_models(scene: Scene) -
     scene.run(scenario)
 
 
-def test_a_reload_goes_on_when_who_asked_for_it_has_gone(scene: Scene) -> None:
+def test_a_reload_goes_on_when_who_asked_for_it_has_gone(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         server.gates["b"] = asyncio.Event()
@@ -190,7 +153,7 @@ def test_a_reload_goes_on_when_who_asked_for_it_has_gone(scene: Scene) -> None:
     scene.run(scenario)
 
 
-def test_reloads_that_come_together_happen_one_after_the_other(scene: Scene) -> None:
+def test_reloads_that_come_together_happen_one_after_the_other(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         outcomes = await asyncio.gather(*(server.reload(scene.config(name)) for name in "bcab"))
@@ -203,7 +166,7 @@ def test_reloads_that_come_together_happen_one_after_the_other(scene: Scene) -> 
     scene.run(scenario)
 
 
-def test_a_stop_ends_a_reload_that_waits(scene: Scene) -> None:
+def test_a_stop_ends_a_reload_that_waits(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         reload = asyncio.ensure_future(server.reload(config_of(scene.model("m", base_path="none"))))
@@ -216,7 +179,7 @@ def test_a_stop_ends_a_reload_that_waits(scene: Scene) -> None:
     scene.run(scenario)
 
 
-def test_a_refused_configuration_spoils_nothing_for_the_next(scene: Scene) -> None:
+def test_a_refused_configuration_spoils_nothing_for_the_next(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         bad = config_of(scene.model("a"), f'name: "x" base_path: "{scene.folder}"')
@@ -229,7 +192,7 @@ def test_a_refused_configuration_spoils_nothing_for_the_next(scene: Scene) -> No
     scene.run(scenario)
 
 
-def test_a_list_may_not_be_followed_by_nothing_but_nothing_may_be_followed_by_a_list(scene: Scene) -> None:
+def test_a_list_may_not_be_followed_by_nothing_but_nothing_may_be_followed_by_a_list(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(ModelServerConfig())
         assert (await server.reload(ModelServerConfig())).error is None
@@ -249,7 +212,7 @@ def model_config(text: str) -> ModelConfig:
     return config_of(text).model_config_list.config[0]
 
 
-def test_one_model_is_added_and_removed_without_naming_the_others(scene: Scene) -> None:
+def test_one_model_is_added_and_removed_without_naming_the_others(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(scene.config("a"))
         manager = server.model_config
@@ -277,7 +240,7 @@ def label(name: str, version: int) -> str:
     return f'version_labels {{ key: "{name}" value: {version} }}'
 
 
-def test_labels_of_the_start_up_configuration_are_assigned(scene: Scene) -> None:
+def test_labels_of_the_start_up_configuration_are_assigned(scene: ServerScene) -> None:
     async def scenario() -> None:
         config = config_of(scene.model("two", f"{ALL} {label('stable', 1)} {label('canary', 2)}"))
         server = await scene.started(config)
@@ -289,7 +252,7 @@ def test_labels_of_the_start_up_configuration_are_assigned(scene: Scene) -> None
 
 
 def test_a_label_whose_version_is_not_there_at_start_waits_for_it_and_ends_nothing(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: ServerScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
         server = await scene.started(config_of(scene.model("a", f"{ALL} {label('canary', 5)} {label('stable', 1)}")))
@@ -316,7 +279,7 @@ def test_a_label_whose_version_is_not_there_at_start_waits_for_it_and_ends_nothi
     ],
 )
 def test_a_label_may_not_go_to_a_version_that_the_same_configuration_drops(
-    scene: Scene, policy: str, accepted: bool
+    scene: ServerScene, policy: str, accepted: bool
 ) -> None:
     async def scenario() -> None:
         server = await scene.started(config_of(scene.model("two", ALL)))
@@ -331,7 +294,7 @@ def test_a_label_may_not_go_to_a_version_that_the_same_configuration_drops(
     scene.run(scenario)
 
 
-def test_labels_that_are_not_in_the_new_configuration_are_gone(scene: Scene) -> None:
+def test_labels_that_are_not_in_the_new_configuration_are_gone(scene: ServerScene) -> None:
     async def scenario() -> None:
         server = await scene.started(config_of(scene.model("a", label("stable", 1))))
         assert server.served("a", label="stable")[0] == 1
@@ -342,103 +305,16 @@ def test_labels_that_are_not_in_the_new_configuration_are_gone(scene: Scene) -> 
     scene.run(scenario)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- the settings of models -------------------------------------------------------------------------------------------
 
 
-class Files:
-    """A config file and a settings file that the server reads again."""
+def test_the_settings_are_read_again_with_the_configuration_and_hold_for_new_models_at_once(scene: ServerScene) -> None:
+    settings = scene.folder / "settings.config"
+    settings.touch()
 
-    def __init__(self, scene: Scene, poll_wait_s: float = 0.01) -> None:
-        self.config = scene.folder / "models.config"
-        self.settings = scene.folder / "settings.config"
-        self.settings.touch()
-        self.options = ReloadOptions(str(self.config), str(self.settings), poll_wait_s, ready_timeout_s=5)
-
-    def write(self, config: ModelServerConfig) -> ModelServerConfig:
-        self.config.write_text(str(config), encoding="utf-8")
-        return config
-
-
-def test_a_config_file_that_changes_is_taken_over(scene: Scene) -> None:
     async def scenario() -> None:
-        files = Files(scene)
-        server = await scene.started(files.write(scene.config("a")), files.options)
-        files.write(scene.config("b"))
-        await until(lambda: names(server) == ["b"], "the file is taken over")
-        assert (server.serving("a"), server.serving("b")) == ([], [1])
-
-    scene.run(scenario)
-
-
-def test_without_an_interval_the_file_is_left_alone(scene: Scene) -> None:
-    async def scenario() -> None:
-        files = Files(scene, poll_wait_s=0)
-        server = await scene.started(files.write(scene.config("a")), files.options)
-        assert {task.get_name() for task in asyncio.all_tasks()} & {"polling of the config file"} == set()
-        files.write(scene.config("b"))
-        # What a reading would do.
-        await server.model_config.read_file_once()
-        assert names(server) == ["b"]
-
-    scene.run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("which", "text", "said"),
-    [
-        ("config", "model_config_list {\n  config { nam: 'a' } }", "2:12 : Message type"),
-        ("config", "oops", "1:1 : Message type"),
-        ("config", "", "It is only legal to transition"),
-        ("config", None, "No such file"),
-        ("settings", "model {\n  name: 'a' agility: 3 }", "2:13 : Message type"),
-    ],
-)
-def test_a_file_that_is_wrong_is_complained_about_once_with_its_place_and_changes_nothing(
-    scene: Scene, caplog: pytest.LogCaptureFixture, which: str, text: str | None, said: str
-) -> None:
-    async def scenario() -> None:
-        files = Files(scene, poll_wait_s=0)
-        server = await scene.started(files.write(scene.config("a")), files.options)
-        path = getattr(files, which)
-        if text is None:
-            path.unlink()
-        else:
-            path.write_text(text, encoding="utf-8")
-        for _ in range(3):
-            await server.model_config.read_file_once()
-        assert (names(server), server.serving("a")) == (["a"], [1])
-        files.settings.write_text("", encoding="utf-8")
-        files.write(scene.config("a", "b"))
-        await server.model_config.read_file_once()
-        assert names(server) == ["a", "b"]
-
-    caplog.set_level(logging.ERROR)
-    scene.run(scenario)
-    assert caplog.text.count(said) == 1
-
-
-def test_a_file_that_failed_is_not_tried_again_and_again_but_when_it_changes(scene: Scene) -> None:
-    async def scenario() -> None:
-        files = Files(scene, poll_wait_s=0)
-        server = await scene.started(files.write(scene.config("a")), files.options)
-        server.errors["b"] = BROKEN
-        files.write(scene.config("b"))
-        for _ in range(3):
-            await server.model_config.read_file_once()
-        assert [each.name for each in server.loads] == ["a", "b"]
-        files.write(scene.config("a", "b"))
-        await server.model_config.read_file_once()
-        assert [each.name for each in server.loads] == ["a", "b", "b"]
-        assert names(server) == ["a"]
-
-    scene.run(scenario)
-
-
-def test_the_settings_are_read_again_with_the_configuration_and_hold_for_new_models_at_once(scene: Scene) -> None:
-    async def scenario() -> None:
-        files = Files(scene, poll_wait_s=0)
-        server = await scene.started(files.write(scene.config("a")), files.options)
-        files.settings.write_text('model { name: "b" done_marker_file: "DONE" }', encoding="utf-8")
+        server = await scene.started(scene.config("a"), ReloadOptions(str(settings), ready_timeout_s=30))
+        settings.write_text('model { name: "b" done_marker_file: "DONE" }', encoding="utf-8")
         reload = asyncio.ensure_future(server.reload(scene.config("a", "b")))
         await until(lambda: bool(server.monitor.versions("b")), "b is waited for")
         (state,) = server.monitor.versions("b")
@@ -447,10 +323,20 @@ def test_the_settings_are_read_again_with_the_configuration_and_hold_for_new_mod
         (scene.folder / "b" / "1" / "DONE").touch()
         assert (await reload).error is None
         assert server.model_config.settings_of("b").done_marker_file == "DONE"
-        # A settings file alone is a change too.
-        files.settings.write_text("", encoding="utf-8")
-        await server.model_config.read_file_once()
-        await server.reload(scene.config("a", "b"))
-        assert not server.model_config.settings_of("b").done_marker_file
+
+    scene.run(scenario)
+
+
+def test_a_settings_file_that_is_wrong_fails_the_reload(scene: ServerScene) -> None:
+    settings = scene.folder / "settings.config"
+    settings.touch()
+
+    async def scenario() -> None:
+        server = await scene.started(scene.config("a"), ReloadOptions(str(settings)))
+        settings.write_text("model { agility: 3 }", encoding="utf-8")
+        error = (await server.reload(scene.config("b"))).error
+        assert error is not None
+        assert error.message.startswith(f"Invalid protobuf file: '{settings}': 1:9")
+        assert names(server) == ["a"]
 
     scene.run(scenario)
