@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from google.protobuf import text_format
-
 from tensorgate.gateway.sources.file_system_storage_path_source import (
     AllVersions,
     LatestVersions,
     SpecificVersions,
     VersionPolicy,
 )
+from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
@@ -50,17 +49,7 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
     Raises ServingError: INVALID_ARGUMENT with line and column where the text is no such message; the code of the file
     system's error where the file cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    config = config_pb2.ModelServerConfig()
-    try:
-        text_format.Parse(text.decode(), config)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
-    return config
+    return read_text_proto(path, config_pb2.ModelServerConfig)
 
 
 def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
@@ -70,11 +59,16 @@ def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
     return config
 
 
-def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
+def models_of(
+    config: config_pb2.ModelServerConfig, running_platforms: Mapping[str, str] = MappingProxyType({})
+) -> tuple[ModelConfig, ...]:
     """The models that ``config`` lists, in its order; none where it lists none.
 
-    Raises ServingError INVALID_ARGUMENT for what upstream refuses: a name listed twice, a relative base path, a
-    platform that is missing, set twice or not ours, request logging; and for a custom configuration.
+    ``running_platforms``: by name, of the models that the new configuration takes the place of.
+
+    Raises ServingError INVALID_ARGUMENT for what upstream refuses, in its order: a name listed twice, a relative base
+    path, another platform than the model has now, a platform that is missing, set twice or not ours; and for a custom
+    configuration.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise _invalid("custom_model_config is not supported; use model_config_list")
@@ -90,24 +84,37 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )
     for model in configs:
-        _check_platform(model)
+        running = running_platforms.get(model.name)
+        if running is not None and (platform := _platform_of(model)) != running:
+            raise _invalid(
+                f"Illegal to change a model's platform. For model {model.name} platform was {running} and new platform"
+                f" requested is {platform}"
+            )
     for model in configs:
-        if model.HasField("logging_config"):
-            # Upstream's stock server loads the models first and fails then, with this text.
-            raise _invalid("No request-logger-creator provided.")
+        if (platform := _platform_of(model)) not in PLATFORMS:
+            raise _invalid(f"Model {model.name} requests unsupported platform {platform}")
     return tuple(
         ModelConfig(
             name=model.name,
             base_path=model.base_path,
             version_policy=_version_policy(model.model_version_policy),
-            platform=model.model_platform or TENSORFLOW_PLATFORM,
+            platform=_platform_of(model),
             version_labels=MappingProxyType(dict(model.version_labels)),
         )
         for model in configs
     )
 
 
-def _check_platform(model: config_pb2.ModelConfig) -> None:
+def check_logging(config: config_pb2.ModelServerConfig) -> None:
+    """Raises ServingError INVALID_ARGUMENT, as upstream's stock server does, when a model asks for request logging.
+
+    Upstream looks only when the models are loaded; at start that makes no difference, since it ends then.
+    """
+    if any(model.HasField("logging_config") for model in config.model_config_list.config):
+        raise _invalid("No request-logger-creator provided.")
+
+
+def _platform_of(model: config_pb2.ModelConfig) -> str:
     # model_type is deprecated, and still what old configuration files say.
     if model.model_type != config_pb2.MODEL_TYPE_UNSPECIFIED:
         if model.model_platform:
@@ -117,14 +124,13 @@ def _check_platform(model: config_pb2.ModelConfig) -> None:
             )
         if model.model_type != config_pb2.TENSORFLOW:
             raise _invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
-        return
+        return TENSORFLOW_PLATFORM
     if not model.model_platform:
         raise _invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {model.name}"
         )
-    if model.model_platform not in PLATFORMS:
-        raise _invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+    return model.model_platform
 
 
 def _version_policy(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:

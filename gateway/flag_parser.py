@@ -127,7 +127,11 @@ def _read(kind: FlagType, text: str) -> FlagValue | None:
 
 def not_acting(parsed: ParsedFlags) -> list[str]:
     """Names the flags that were given a value other than their default and change nothing yet, in the table's order."""
-    return [flag.name for flag in FLAGS if flag.not_acting and parsed.values[flag.name] != flag.default_value()]
+    return [
+        flag.name
+        for flag in FLAGS
+        if (flag.not_acting or flag.no_meaning) and parsed.values[flag.name] != flag.default_value()
+    ]
 
 
 def usage(program: str) -> str:
@@ -135,7 +139,7 @@ def usage(program: str) -> str:
     lines = [f"usage: {program} [--name=value ...]", "Flags:"]
     for flag in FLAGS:
         setting = f"--{flag.name}={shown_default(flag)}"
-        remark = " (Not acting yet.)" if flag.not_acting else ""
+        remark = " (Not acting yet.)" if flag.not_acting else " (Without meaning here.)" if flag.no_meaning else ""
         lines.append(f"\t{setting:<48}\t{flag.type.value}\t{flag.help}{remark}")
     return "\n".join(lines) + "\n"
 

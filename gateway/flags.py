@@ -35,13 +35,17 @@ class PerCpu:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag. ``not_acting`` says why it is accepted but changes nothing yet; empty for one that acts."""
+    """One flag. ``not_acting`` says why it is accepted but changes nothing yet, ``no_meaning`` why it never will.
+
+    Both are empty for one that acts.
+    """
 
     name: str
     type: FlagType
     default: FlagValue | PerCpu
     help: str
     not_acting: str = ""
+    no_meaning: str = ""
 
     def default_value(self) -> FlagValue:
         return self.default.value() if isinstance(self.default, PerCpu) else self.default
@@ -51,8 +55,6 @@ _BOOL, _INT32, _INT64, _FLOAT, _STRING = FlagType
 
 # Reasons that several flags share.
 _NO_BATCHING = "requests are not merged into batches yet"
-_NO_XLA = "TensorFlow's own defaults for XLA hold"
-_NO_SESSION_SETTINGS = "session settings other than the parallelism flags are not passed on yet"
 
 UPSTREAM_FLAGS = (
     Flag("port", _INT32, 8500, "TCP port of the gRPC API, on all IPv4 addresses; 0 opens none."),
@@ -63,7 +65,7 @@ UPSTREAM_FLAGS = (
         _INT32,
         PerCpu(4),
         "Threads that answer HTTP/REST requests.",
-        "one event loop answers HTTP/REST requests",
+        no_meaning="one event loop answers HTTP/REST requests; native code does their work",
     ),
     Flag("rest_api_timeout_in_ms", _INT32, 30000, "Milliseconds a REST request's run may take; 0 or less: no limit."),
     Flag("rest_api_enable_cors_support", _BOOL, False, "Answer browsers of other origins (CORS headers)."),
@@ -73,7 +75,6 @@ UPSTREAM_FLAGS = (
         _BOOL,
         False,
         "Let a new version label point at a version that is not available yet.",
-        "version labels are not assigned yet",
     ),
     Flag(
         "batching_parameters_file",
@@ -100,7 +101,6 @@ UPSTREAM_FLAGS = (
         _INT32,
         0,
         "Seconds between two readings of --model_config_file; 0 or less: read once.",
-        "the model config file is read once, at start",
     ),
     Flag("model_name", _STRING, "default", "Name of the one model to serve (without --model_config_file)."),
     Flag(
@@ -115,7 +115,7 @@ UPSTREAM_FLAGS = (
         _INT32,
         0,
         "Versions unloaded at a time; 0 means one.",
-        "versions to be unloaded never wait for one another",
+        no_meaning="versions to be unloaded never wait for one another, and take no thread meanwhile",
     ),
     Flag("max_num_load_retries", _INT32, 5, "Further attempts after a version failed to load."),
     Flag("load_retry_interval_micros", _INT64, 60_000_000, "Microseconds between two attempts to load a version."),
@@ -130,7 +130,7 @@ UPSTREAM_FLAGS = (
         _BOOL,
         True,
         "Drop file-system caches after loading.",
-        "file-system caches are left to the operating system",
+        no_meaning="upstream empties caches of TensorFlow's remote file systems; local files have the kernel's only",
     ),
     Flag(
         "tensorflow_session_parallelism",
@@ -143,7 +143,6 @@ UPSTREAM_FLAGS = (
         _STRING,
         "",
         "Text-format ConfigProto to start each session with.",
-        _NO_SESSION_SETTINGS,
     ),
     Flag("tensorflow_intra_op_parallelism", _INT64, 0, "Threads within one op; 0: TensorFlow chooses."),
     Flag("tensorflow_inter_op_parallelism", _INT64, 0, "Threads across the ops of a run; 0: TensorFlow chooses."),
@@ -159,15 +158,13 @@ UPSTREAM_FLAGS = (
         "platform_config_file",
         _STRING,
         "",
-        "Text-format PlatformConfigMap in place of the built-in one.",
-        "the built-in tensorflow platform is the only one",
+        "Text-format PlatformConfigMap, in place of the flags about sessions, tags, warm-up and TensorFlow Lite.",
     ),
     Flag(
         "per_process_gpu_memory_fraction",
         _FLOAT,
         0.0,
         "Share of a GPU's memory that a worker may take; 0: TensorFlow decides.",
-        _NO_SESSION_SETTINGS,
     ),
     Flag("saved_model_tags", _STRING, "serve", "Comma-separated tags of the MetaGraph to load."),
     Flag(
@@ -181,7 +178,7 @@ UPSTREAM_FLAGS = (
         _INT32,
         PerCpu(4),
         "Threads the gRPC server may use.",
-        "the gRPC edge is not bound to a number of threads",
+        no_meaning="gRPC is served by --grpc_edge_threads event loops, and no thread waits for a request",
     ),
     Flag("enable_model_warmup", _BOOL, True, "Replay a version's warm-up requests before it serves."),
     Flag("num_request_iterations_for_warmup", _INT32, 0, "Times each warm-up request is replayed; 0 means once."),
@@ -198,7 +195,7 @@ UPSTREAM_FLAGS = (
         _BOOL,
         True,
         "Keep nothing of a MetaGraph but its signatures.",
-        "workers never keep more of it",
+        no_meaning="workers never keep more of it",
     ),
     Flag("prefer_tflite_model", _BOOL, False, "Serve model.tflite where a version has one."),
     Flag("num_tflite_pools", _INT32, PerCpu(1), "Requests that a TensorFlow Lite model runs at a time."),
@@ -209,18 +206,18 @@ UPSTREAM_FLAGS = (
         False,
         "Refuse a signature whose method name is not that of the API called.",
     ),
-    Flag("xla_cpu_compilation_enabled", _BOOL, False, "Let XLA compile for the CPU.", _NO_XLA),
-    Flag("xla_gpu_compilation_enabled", _BOOL, False, "Let XLA compile for the GPU.", _NO_XLA),
+    Flag("xla_cpu_compilation_enabled", _BOOL, False, "Leave it to the session config whether XLA compiles."),
+    Flag("xla_gpu_compilation_enabled", _BOOL, False, "The same as --xla_cpu_compilation_enabled."),
     Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService.", "the profiler service is not built"),
     Flag(
         "thread_pool_factory_config_file",
         _STRING,
         "",
         "Text-format ThreadPoolFactoryConfig.",
-        "there are no thread pool factories",
+        no_meaning="upstream's own server has no thread pool factory either",
     ),
-    Flag("mixed_precision", _STRING, "", "bfloat16: let TensorFlow compute in bfloat16.", _NO_SESSION_SETTINGS),
-    Flag("skip_initialize_tpu", _BOOL, False, "Leave TPUs uninitialized.", "TPUs are not supported"),
+    Flag("mixed_precision", _STRING, "", "bfloat16: let TensorFlow compute in bfloat16."),
+    Flag("skip_initialize_tpu", _BOOL, False, "Leave TPUs uninitialized.", no_meaning="TPUs are not supported"),
     Flag(
         "enable_grpc_healthcheck_service",
         _BOOL,
@@ -248,6 +245,24 @@ OWN_FLAGS = (
         _STRING,
         "",
         "Text-format ModelSettingsList: what else holds for each model, such as the order in which versions change.",
+    ),
+    Flag(
+        "models_ready_timeout_s",
+        _FLOAT,
+        900.0,
+        "Seconds that the start, and a reload, wait for their models to become available or to fail.",
+    ),
+    Flag(
+        "total_model_memory_limit_bytes",
+        _INT64,
+        0,
+        "Memory that all versions together may take, guessed as 1.2 times their files; 0: no limit.",
+    ),
+    Flag(
+        "enable_model_admin",
+        _BOOL,
+        False,
+        "Offer the admin API: read the configuration back, list models, add and remove one.",
     ),
     Flag("rest_api_socket_path", _STRING, "", "Path of a UNIX socket on which the HTTP/REST API listens as well."),
     Flag(

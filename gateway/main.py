@@ -48,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         logger.warning("unknown arguments are ignored: %s", " ".join(parsed.unknown_arguments))
     not_acting = flag_parser.not_acting(parsed)
     if not_acting:
-        logger.warning("flags that are known but do not act yet: %s", ", ".join(f"--{name}" for name in not_acting))
+        logger.warning(
+            "flags that are known but do not act here, or not yet: %s", ", ".join(f"--{name}" for name in not_acting)
+        )
+    for warning in server_options.warnings:
+        logger.warning("%s", warning)
     return uvloop.run(serve(server_options))
 
 

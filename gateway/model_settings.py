@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from google.protobuf import text_format
-
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.gateway.text_proto import read_text_proto
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings, ModelSettingsList
 
 
@@ -36,17 +35,7 @@ def read_model_settings(path: str) -> SettingsOfModels:
     """
     if not path:
         return SettingsOfModels()
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    settings = ModelSettingsList()
-    try:
-        text_format.Parse(text.decode(), settings)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ServingError(Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{path}': {error}") from error
-    return settings_of(settings)
+    return settings_of(read_text_proto(path, ModelSettingsList))
 
 
 def settings_of(settings: ModelSettingsList) -> SettingsOfModels:

@@ -11,12 +11,27 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
+from tensorgate.gateway.config_files import (
+    ModelConfig,
+    check_logging,
+    models_of,
+    read_model_server_config,
+    single_model,
+)
 from tensorgate.gateway.flag_parser import ParsedFlags
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
+from tensorgate.gateway.platform_config import read_platform_config, settings_without_effect
 from tensorgate.gateway.python_command import python_command
+from tensorgate.gateway.session_config import (
+    mixed_precision_warning,
+    session_config_of_flags,
+    with_mixed_precision,
+    with_xla,
+)
+from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
@@ -27,11 +42,35 @@ BUILT_IN_WORKER_COMMAND = python_command("tensorgate.workers.main")
 
 
 @dataclass(frozen=True, slots=True)
+class PlatformOptions:
+    """The part of ServerOptions that a platform config file can say in place of the flags."""
+
+    saved_model_tags: tuple[str, ...]
+    session_config: bytes
+    num_warmup_iterations: int
+    prefer_tflite_model: bool
+    num_tflite_pools: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerOptions:
     """What the server is told. Names are upstream's where it has one; a unit stands in the name of what has one."""
 
     models: tuple[ModelConfig, ...]
     """The models to serve, names unique; empty where a config file names none."""
+    model_server_config: ModelServerConfig
+    """The same as a message, not to be modified."""
+    model_config_file: str
+    """Empty: there is none."""
+    model_config_file_poll_wait_s: float
+    """0 or less: it is not read again."""
+    models_ready_timeout_s: float
+    """How long the start, or a reload, waits for its models to become available or to fail."""
+    allow_version_labels_for_unavailable_models: bool
+    total_model_memory_limit_bytes: int
+    """0: no limit."""
+    enable_model_admin: bool
 
     grpc_port: int
     """0: no TCP listener; there is a socket path then."""
@@ -66,7 +105,7 @@ class ServerOptions:
 
     saved_model_tags: tuple[str, ...]
     session_config: bytes
-    """A serialized tensorflow.ConfigProto for every session; empty: TensorFlow's defaults."""
+    """A serialized tensorflow.ConfigProto for every session."""
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
     num_warmup_iterations: int
@@ -75,6 +114,8 @@ class ServerOptions:
     num_tflite_pools: int
     """At least 1."""
     model_settings: SettingsOfModels
+    model_settings_file: str
+    """Empty: there is none."""
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -88,6 +129,8 @@ class ServerOptions:
     """One of ``LOG_LEVELS``."""
     run_dir: str
     """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
+    warnings: tuple[str, ...] = ()
+    """What is to be logged at start: of settings that do nothing."""
 
     @property
     def rest_port(self) -> int | None:
@@ -120,12 +163,20 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         else single_model(parsed.get_string("model_name"), parsed.get_string("model_base_path"))
     )
     _check_batching(parsed)
-    session_config = _session_config(parsed)
+    platform = _platform_options(parsed)
     models = models_of(model_server_config)
+    check_logging(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
     rest_api_timeout_in_ms = parsed.get_int("rest_api_timeout_in_ms")
     return ServerOptions(
         models=models,
+        model_server_config=model_server_config,
+        model_config_file=config_file,
+        model_config_file_poll_wait_s=float(parsed.get_int("model_config_file_poll_wait_seconds")),
+        models_ready_timeout_s=_seconds(parsed, "models_ready_timeout_s", zero_allowed=False),
+        allow_version_labels_for_unavailable_models=parsed.get_bool("allow_version_labels_for_unavailable_models"),
+        total_model_memory_limit_bytes=_at_least_zero(parsed, "total_model_memory_limit_bytes"),
+        enable_model_admin=parsed.get_bool("enable_model_admin"),
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
@@ -141,14 +192,15 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         max_num_load_retries=max(parsed.get_int("max_num_load_retries"), 0),
         load_retry_interval_s=max(retry_interval_s, 0.0),
         file_system_poll_wait_s=float(parsed.get_int("file_system_poll_wait_seconds")),
-        saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
-        session_config=session_config,
+        saved_model_tags=platform.saved_model_tags,
+        session_config=platform.session_config,
         enable_signature_method_name_check=parsed.get_bool("enable_signature_method_name_check"),
         enable_serialization_as_tensor_content=parsed.get_bool("enable_serialization_as_tensor_content"),
-        num_warmup_iterations=_num_warmup_iterations(parsed),
-        prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
-        num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
+        num_warmup_iterations=platform.num_warmup_iterations,
+        prefer_tflite_model=platform.prefer_tflite_model,
+        num_tflite_pools=platform.num_tflite_pools,
         model_settings=read_model_settings(parsed.get_string("model_settings_file")),
+        model_settings_file=parsed.get_string("model_settings_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
@@ -156,6 +208,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
         log_level=_one_of(parsed, "log_level", LOG_LEVELS),
         run_dir=parsed.get_string("run_dir"),
+        warnings=platform.warnings,
     )
 
 
@@ -204,31 +257,39 @@ def _check_batching(parsed: ParsedFlags) -> None:
         )
 
 
-def _session_config(parsed: ParsedFlags) -> bytes:
-    """The session settings that the parallelism flags ask for; empty where they ask for none."""
-    names = ("tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism")
-    for name in names:
-        if not -(1 << 31) <= parsed.get_int(name) < 1 << 31:
-            raise _invalid(f"--{name} is beyond what a session takes (32 bits): {parsed.get_int(name)}")
-    both, intra_op, inter_op = (parsed.get_int(name) for name in names)
-    if both > 0 and intra_op > 0 and inter_op > 0:
-        raise _invalid(
-            "Either configure server_options.tensorflow_session_parallelism or "
-            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
-            "separately. You cannot configure all."
+def _platform_options(parsed: ParsedFlags) -> PlatformOptions:
+    """How versions are loaded: by the platform config file where there is one, else by the flags."""
+    path = parsed.get_string("platform_config_file")
+    if not path:
+        base = parsed.get_string("tensorflow_session_config_file")
+        session_config = read_text_proto(base, ConfigProto) if base else ConfigProto()
+        warning = mixed_precision_warning(parsed.get_string("mixed_precision"))
+        iterations = max(parsed.get_int("num_request_iterations_for_warmup"), 1)
+        return PlatformOptions(
+            saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
+            session_config=session_config_of_flags(parsed, session_config).SerializeToString(deterministic=True),
+            num_warmup_iterations=iterations if parsed.get_bool("enable_model_warmup") else 0,
+            prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
+            num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
+            warnings=(warning,) if warning else (),
         )
-    # One of the specific flags is enough for both of them to win over the common one, whose value is then unused.
-    if intra_op <= 0 and inter_op <= 0:
-        intra_op = inter_op = both
-    return ConfigProto(intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op).SerializeToString(
-        deterministic=True
+    bundle = read_platform_config(path)
+    session_config = with_mixed_precision(with_xla(bundle.session_config, parsed), bundle.mixed_precision)
+    without_effect = settings_without_effect(bundle)
+    warnings = (
+        mixed_precision_warning(bundle.mixed_precision),
+        f"in '{path}' these have no effect: {', '.join(without_effect)}" if without_effect else "",
     )
-
-
-def _num_warmup_iterations(parsed: ParsedFlags) -> int:
-    if not parsed.get_bool("enable_model_warmup"):
-        return 0
-    return max(parsed.get_int("num_request_iterations_for_warmup"), 1)
+    options = bundle.model_warmup_options
+    iterations = options.num_request_iterations.value if options.HasField("num_request_iterations") else 1
+    return PlatformOptions(
+        saved_model_tags=tuple(bundle.saved_model_tags) or ("serve",),
+        session_config=session_config.SerializeToString(deterministic=True),
+        num_warmup_iterations=max(iterations, 1) if bundle.enable_model_warmup else 0,
+        prefer_tflite_model=bundle.prefer_tflite_model,
+        num_tflite_pools=max(bundle.num_tflite_pools, 1),
+        warnings=tuple(filter(None, warnings)),
+    )
 
 
 def _worker_command(text: str) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsMana
 from tensorgate.gateway.core.basic_manager import BasicManager
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.event_bus import EventBus
-from tensorgate.gateway.core.servable_state import ManagerState, ServableState
+from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
@@ -32,19 +33,23 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
-from tensorgate.gateway.model_settings import SettingsOfModels
+from tensorgate.gateway.model_admin import ModelAdmin
+from tensorgate.gateway.model_config_file import ModelConfigFile
+from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.options import ServerOptions
+from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
-from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
+from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
-from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 
 logger = logging.getLogger("tensorgate.server")
@@ -67,7 +72,6 @@ class ServerCore:
         loop = asyncio.get_running_loop()
         self._options = options
         self._clock = clock
-        self._settings: SettingsOfModels = options.model_settings
 
         self._grpc_tls = read_tls_config(options.ssl_config_file) if options.ssl_config_file else None
         rest_tls = read_tls_config(options.rest_api_ssl_config_file) if options.rest_api_ssl_config_file else None
@@ -80,7 +84,6 @@ class ServerCore:
         self._data_plane = DataPlane(options.grpc_edge_threads)
         self._route_table = RouteTable(self._data_plane)
         self._dispatcher = Dispatcher(self._route_table, self._data_plane)
-        self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
 
@@ -104,6 +107,7 @@ class ServerCore:
         self._supervisor.subscribe(self._placement.add_worker, self._placement.remove_worker)
 
         # A version's line.
+        platforms: dict[str, str] = {}
         self._manager = BasicManager(
             AspiredVersionsManager(
                 self._policy_of,
@@ -111,6 +115,7 @@ class ServerCore:
                 clock,
                 max_num_load_retries=options.max_num_load_retries,
                 max_parallel_loads=INITIAL_LOADS_PER_CPU * num_cpus,
+                ram_limit_bytes=options.total_model_memory_limit_bytes,
             ),
             self._placement.loader_factory(
                 LoadOptions(
@@ -122,20 +127,43 @@ class ServerCore:
                     options.prefer_tflite_model,
                     options.num_tflite_pools,
                 ),
-                {model.name: model.platform for model in options.models},
+                platforms,
             ),
             RoutePublisher(self._route_table),
             clock,
             load_retry_interval_s=options.load_retry_interval_s,
         )
+        config = CurrentConfig(options.model_server_config, options.models, options.model_settings)
         self._source = FileSystemStoragePathSource(
-            [ServableToMonitor(model.name, model.base_path, model.version_policy) for model in options.models],
+            servables_of(config.models, config.settings),
             options.file_system_poll_wait_s,
             self._manager,
+            clock,
+            self._monitor.set_waiting,
+        )
+        self._model_config = ModelConfigManager(
+            config,
+            self._source,
+            self._monitor,
+            self._route_table,
+            platforms,
+            ReloadOptions(
+                settings_file=options.model_settings_file,
+                ready_timeout_s=options.models_ready_timeout_s,
+                allows_labels_of_unavailable_versions=options.allow_version_labels_for_unavailable_models,
+            ),
+        )
+        self._bus.subscribe(self._model_config.on_state)
+        self._model_config_file = ModelConfigFile(
+            options.model_config_file,
+            options.model_settings_file,
+            options.model_config_file_poll_wait_s,
+            self._model_config,
             clock,
         )
 
         # Edges.
+        admin = ModelAdmin(self._model_config, self._monitor, is_enabled=options.enable_model_admin)
         prediction_service = PredictionService(self._dispatcher)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
@@ -147,7 +175,9 @@ class ServerCore:
             ),
             self._data_plane,
             prediction_service,
-            make_handlers(prediction_service, ModelService(self._monitor)),
+            make_handlers(
+                prediction_service, ModelService(self._monitor, self._model_config), ModelAdminService(admin)
+            ),
             clock,
         )
         metrics = MetricsPage(
@@ -173,13 +203,14 @@ class ServerCore:
                 ),
                 lambda: self._placement.trouble,
                 metrics.text,
+                AdminPages(admin, loop),
             )
             if options.serves_rest
             else None
         )
 
     def _policy_of(self, name: str) -> AspiredVersionPolicy:
-        policy = self._settings.of(name).aspired_version_policy
+        policy = self._model_config.settings_of(name).aspired_version_policy
         if policy == model_settings_pb2.RESOURCE_PRESERVING:
             return ResourcePreservingPolicy()
         return AvailabilityPreservingPolicy()
@@ -209,12 +240,13 @@ class ServerCore:
         self._data_plane.start()
         await self._supervisor.start()
         await self._source.start()
-        await self._wait_for_models()
+        await self._model_config.wait_for_first_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
         await self._grpc.start()
         self._watch_certificates()
         if self._rest is not None:
             self._rest.set_ready(True)
+        self._model_config_file.start()
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -233,25 +265,15 @@ class ServerCore:
         for path, change in changes:
             self._watching.append(loop.create_task(watch_tls_file(path, change), name=f"watch {path}"))
 
-    async def _wait_for_models(self) -> None:
-        """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""
-        settled = await self._monitor.wait_until_settled(model.name for model in self._options.models)
-        failed = [
-            f"{state.id} due to error: {state.error}}}, "
-            for state in settled.values()
-            if state.state is ManagerState.END and state.error is not None
-        ]
-        if failed:
-            raise ServingError(
-                Code.UNKNOWN, f"{len(failed)} servable(s) did not become available: {{{''.join(failed)}}}"
-            )
-
     async def stop(self, grace_s: float) -> None:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
         for watching in self._watching:
             watching.cancel()
         rest = self._rest
+        # First, since a reload may wait for longer than the grace.
+        await self._model_config_file.stop()
+        await self._model_config.stop()
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
             drains.append(asyncio.to_thread(rest.stop, grace_s))

@@ -27,4 +27,6 @@ def print_flag_table(console: Console | None = None) -> None:
 
 
 def _meaning(flag: Flag) -> str:
+    if flag.no_meaning:
+        return f"{flag.help} Without meaning here: {flag.no_meaning}."
     return f"{flag.help} Not acting yet: {flag.not_acting}." if flag.not_acting else flag.help

@@ -9,7 +9,7 @@ bounded by ``max_parallel_loads``.
 Source: tensorflow_serving/core/aspired_versions_manager.h, basic_manager.h.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -61,13 +61,18 @@ class AspiredVersionsManager:
         *,
         max_num_load_retries: int = 5,
         max_parallel_loads: int = 1,
+        ram_limit_bytes: int = 0,
     ) -> None:
-        """``policy_of``: a model's name to its policy; asked before every decision, so its answer may change."""
+        """``policy_of``: a model's name to its policy; asked before every decision, so its answer may change.
+
+        ``ram_limit_bytes``: what all versions together may take, by the estimates of their source; 0: no limit.
+        """
         self._policy_of = policy_of
         self._bus = bus
         self._clock = clock
         self._max_num_load_retries = max_num_load_retries
         self.max_parallel_loads = max_parallel_loads
+        self._ram_limit_bytes = ram_limit_bytes
         self._harnesses: dict[str, dict[int, LoaderHarness]] = {}
         self._wishes: dict[str, Sequence[ServableData]] = {}
         self._num_loading = 0
@@ -159,6 +164,11 @@ class AspiredVersionsManager:
                     harness.begin_unload()
                     self._publish(harness.id, ManagerState.UNLOADING)
                     unloads.append(Unload(harness.id))
+                elif not self._fits(harness):
+                    if self._may_free_memory():
+                        # What is on its way in or out may leave room enough; asked again when it has ended.
+                        break
+                    self._refuse(harness)
                 elif self._num_loading < self.max_parallel_loads:
                     harness.begin_load()
                     self._num_loading += 1
@@ -167,6 +177,28 @@ class AspiredVersionsManager:
                 else:
                     break
         return unloads + loads
+
+    def _all(self) -> Iterable[LoaderHarness]:
+        return (harness for versions in self._harnesses.values() for harness in versions.values())
+
+    def _free_bytes(self) -> int:
+        """Of the limit; a version holds its memory from the moment its load begins until it is unloaded or failed."""
+        return self._ram_limit_bytes - sum(each.data.ram_bytes for each in self._all() if each.state not in AT_REST)
+
+    def _fits(self, harness: LoaderHarness) -> bool:
+        return self._ram_limit_bytes == 0 or harness.data.ram_bytes <= self._free_bytes()
+
+    def _may_free_memory(self) -> bool:
+        return any(each.state not in AT_REST and each.state is not HarnessState.READY for each in self._all())
+
+    def _refuse(self, harness: LoaderHarness) -> None:
+        error = ServingError(
+            Code.RESOURCE_EXHAUSTED,
+            f"Insufficient resources to load servable {harness.id}: it takes about {harness.data.ram_bytes} bytes, and"
+            f" {self._free_bytes()} of {self._ram_limit_bytes} are free (--total_model_memory_limit_bytes)",
+        )
+        harness.fail(error)
+        self._publish(harness.id, ManagerState.END, error)
 
     def _forget(self, name: str) -> None:
         versions = self._harnesses.get(name, {})
@@ -187,6 +219,16 @@ class AspiredVersionsManager:
         if any(version in present and not present[version].is_aspired for version in wanted):
             # Wanted again while it is on its way out: held back until it has left.
             return
+        moved = [present[version] for version, data in wanted.items() if _is_elsewhere(present, version, data)]
+        if moved:
+            # The same number from another folder, after a change of the base path: two of one id cannot be, so the one
+            # that is there leaves first. Upstream goes on with the old files.
+            for harness in moved:
+                self._un_aspire(harness)
+            self._forget(name)
+            present = self._harnesses.get(name, {})
+            if any(version in present and not present[version].is_aspired for version in wanted):
+                return
         del self._wishes[name]
         for version, harness in present.items():
             if version not in wanted and harness.is_aspired:
@@ -212,3 +254,9 @@ class AspiredVersionsManager:
 
     def _publish(self, servable_id: ServableId, state: ManagerState, error: ServingError | None = None) -> None:
         self._bus.publish(ServableState(servable_id, state, error, self._clock.time_us()))
+
+
+def _is_elsewhere(present: Mapping[int, LoaderHarness], version: int, data: ServableData) -> bool:
+    """Whether the version is there, but from another path."""
+    harness = present.get(version)
+    return harness is not None and harness.data.path != data.path

@@ -6,13 +6,14 @@ model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, COR
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
 from tensorgate.gateway.dispatch.call import Cancellable
 from tensorgate.gateway.monitoring.metrics import CONTENT_TYPE
+from tensorgate.gateway.rest.admin import AdminPages, is_admin_path
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import (
@@ -74,11 +75,12 @@ class RestApp:
         quick_predict: Callable[[ModelAddress], QuickPredict],
         worker_trouble: Callable[[], str] = str,
         metrics_text: Callable[[], bytes] = bytes,
+        admin_pages: AdminPages | None = None,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
         worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing. metrics_text
-        makes what /metrics shows.
+        makes what /metrics shows. Without admin_pages their paths are as unknown as any.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
@@ -86,6 +88,7 @@ class RestApp:
         self._enable_cors = enable_cors
         self._worker_trouble = worker_trouble
         self._metrics_text = metrics_text
+        self._admin_pages = admin_pages
         self._is_ready = False
         self._is_shutting_down = False
 
@@ -152,6 +155,8 @@ class RestApp:
             # Answered for every path of the API and whatever the flag says; a refusal has no body.
             code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
             return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
+        if self._admin_pages is not None and is_admin_path(head.raw_path):
+            return partial(self._administer, head, self._admin_pages)
         route = parse_route(head.verb, head.raw_path, head.query_string)
         if isinstance(route, SilentRefusal):
             return Answer(http_status(route.error.code), content_type=JSON_TYPE)
@@ -162,8 +167,14 @@ class RestApp:
         return self._handlers.status(route)
 
     async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
+        return await self._answered(head, self._handlers.infer(route, head, body_parts))
+
+    async def _administer(self, head: RequestHead, pages: AdminPages, body_parts: list[bytes]) -> Answer:
+        return await self._answered(head, pages.answer(head, b"".join(body_parts)))
+
+    async def _answered(self, head: RequestHead, answering: Awaitable[Answer]) -> Answer:
         try:
-            answer = await self._handlers.infer(route, head, body_parts)
+            answer = await answering
         except BodyTooLargeError as error:
             answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:

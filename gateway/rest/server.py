@@ -22,6 +22,7 @@ from functools import partial
 import uvloop
 
 from tensorgate.gateway.model_status import StateMonitor
+from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
@@ -74,6 +75,7 @@ class RestServer:
         options: RestOptions,
         worker_trouble: Callable[[], str] = str,
         metrics_text: Callable[[], bytes] = bytes,
+        admin_pages: AdminPages | None = None,
     ) -> None:
         """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none.
 
@@ -92,6 +94,7 @@ class RestServer:
             quick_predict=partial(QuickPredict, dispatcher, self._executor, options.run_timeout_s),
             worker_trouble=worker_trouble,
             metrics_text=metrics_text,
+            admin_pages=admin_pages,
         )
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None

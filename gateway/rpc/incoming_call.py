@@ -58,3 +58,15 @@ def unary(answer: Callable[[bytes], bytes]) -> Handler:
         await call.write(answer(request))
 
     return handle
+
+
+def unary_async(answer: Callable[[bytes], Awaitable[bytes]]) -> Handler:
+    """As ``unary``, for an answer that takes its time; it is cancelled with the call."""
+
+    async def handle(call: IncomingCall) -> None:
+        request = await call.read()
+        if request is None:
+            raise ServingError(Code.INTERNAL, "")
+        await call.write(await answer(request))
+
+    return handle

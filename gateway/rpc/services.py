@@ -8,7 +8,8 @@ Source: the services of tensorflow_serving/apis.
 from collections.abc import Mapping
 
 from tensorgate.gateway.dispatch.call import Method
-from tensorgate.gateway.rpc.incoming_call import Handler, unary
+from tensorgate.gateway.rpc.incoming_call import Handler, unary, unary_async
+from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
 
@@ -22,9 +23,27 @@ DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
 }
 
 
-def make_handlers(prediction_service: PredictionService, model_service: ModelService) -> dict[str, Handler]:
+def make_handlers(
+    prediction_service: PredictionService,
+    model_service: ModelService,
+    model_admin_service: ModelAdminService | None = None,
+) -> dict[str, Handler]:
     """Path to handler, for everything else."""
     return {
+        **({} if model_admin_service is None else _admin_handlers(model_admin_service)),
         "/tensorflow.serving.PredictionService/GetModelMetadata": unary(prediction_service.get_model_metadata),
         "/tensorflow.serving.ModelService/GetModelStatus": unary(model_service.get_model_status),
+        "/tensorflow.serving.ModelService/HandleReloadConfigRequest": unary_async(
+            model_service.handle_reload_config_request
+        ),
+    }
+
+
+def _admin_handlers(service: ModelAdminService) -> dict[str, Handler]:
+    return {
+        "/tensorgate.ModelAdmin/GetConfig": unary(service.get_config),
+        "/tensorgate.ModelAdmin/ListModels": unary(service.list_models),
+        "/tensorgate.ModelAdmin/AddModel": unary_async(service.add_model),
+        "/tensorgate.ModelAdmin/RemoveModel": unary_async(service.remove_model),
+        "/tensorgate.ModelAdmin/Reload": unary_async(service.reload),
     }

@@ -13,13 +13,21 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.source import ServableData, Target
-from tensorgate.gateway.sources.version_files import Fingerprint, is_settled, look_at, missing_files
+from tensorgate.gateway.sources.version_files import (
+    Fingerprint,
+    estimated_ram_bytes,
+    is_settled,
+    look_at,
+    missing_files,
+)
+from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.source")
 
@@ -52,11 +60,15 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 @dataclass(frozen=True, slots=True)
 class ServableToMonitor:
-    """A model: ``base_path`` holds a folder for each version, named by its number."""
+    """A model: ``base_path`` holds a folder for each version, named by its number.
+
+    ``done_marker``: a file that each version has once it is complete, relative to the version; empty: there is none.
+    """
 
     name: str
     base_path: str
     version_policy: VersionPolicy = field(default_factory=LatestVersions)
+    done_marker: str = ""
 
 
 _VERSION = re.compile(r"\s*([+-]?[0-9]+)\s*", re.ASCII)
@@ -107,7 +119,8 @@ def look_for_versions(
 
     ``last`` has what was seen before, by path.
     """
-    base_path = servable.base_path
+    # As TensorFlow's file systems take it.
+    base_path = servable.base_path.removeprefix("file://")
     try:
         children = {child for child in os.listdir(base_path) if os.path.join(base_path, child) not in without}
         while True:
@@ -119,7 +132,8 @@ def look_for_versions(
                 if fingerprint is None:
                     vanished.add(child)
                 else:
-                    found.append((ServableData(ServableId(servable.name, version), path), fingerprint))
+                    ram_bytes = estimated_ram_bytes(fingerprint)
+                    found.append((ServableData(ServableId(servable.name, version), path, ram_bytes), fingerprint))
             if not vanished:
                 return Found(tuple(found))
             # Gone since it was listed: the policy picks others instead.
@@ -139,7 +153,12 @@ class _Wait:
     """Since when a folder has been waited for, and whether that has been warned of."""
 
     since_s: float
+    since_us: int
     is_warned_of: bool = False
+
+
+def _tell_nobody(_name: str, _states: Sequence[ServableState]) -> None:
+    pass
 
 
 class FileSystemStoragePathSource:
@@ -152,12 +171,25 @@ class FileSystemStoragePathSource:
     """
 
     def __init__(
-        self, servables: Sequence[ServableToMonitor], poll_wait_s: float, target: Target, clock: Clock
+        self,
+        servables: Iterable[ServableToMonitor],
+        poll_wait_s: float,
+        target: Target,
+        clock: Clock,
+        on_waiting: Callable[[str, Sequence[ServableState]], None] = _tell_nobody,
     ) -> None:
-        self._servables = tuple(servables)
+        """``on_waiting(name, states)`` is told after each look which versions of a model wait for their files.
+
+        They are in state START, and their error says what they lack.
+        """
+        self._servables = {servable.name: servable for servable in servables}
         self._poll_wait_s = poll_wait_s
         self._target = target
         self._clock = clock
+        self._on_waiting = on_waiting
+        self._is_started = False
+        # Of each model its task, and all that have not ended yet, those of models that are gone included.
+        self._task_of: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Per model what the last look saw (by path), and what was said of it: a trouble is logged when it changes, not
         # at each look.
@@ -168,20 +200,54 @@ class FileSystemStoragePathSource:
 
     async def start(self) -> None:
         """Begins to look; returns at once."""
-        if self._poll_wait_s >= 0:
-            loop = asyncio.get_running_loop()
-            self._tasks = {
-                loop.create_task(self._poll(servable), name=f"file-system source of {servable.name}")
-                for servable in self._servables
-            }
+        self._is_started = True
+        for servable in self._servables.values():
+            self._begin(servable)
 
     async def stop(self) -> None:
-        """Ends the looking; the target hears nothing more. Idempotent."""
-        tasks, self._tasks = self._tasks, set()
+        """Returns when no further look will happen and the target is left alone. Idempotent."""
+        self._is_started = False
+        self._task_of.clear()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def set_servables(self, servables: Iterable[ServableToMonitor]) -> None:
+        """Replaces the models that are looked at. On the edge loop; returns at once.
+
+        Nothing of a model that is gone is aspired from now on. One that is new, or has changed, is looked at at once,
+        whatever the interval is, and keeps what it has until that look. One that stays as it is notices nothing.
+        """
+        wanted = {servable.name: servable for servable in servables}
+        old, self._servables = self._servables, wanted
+        for name, servable in old.items():
+            if wanted.get(name) != servable and (task := self._task_of.pop(name, None)) is not None:
+                task.cancel()
+            if name not in wanted:
+                for known in (self._fingerprints, self._aspired, self._troubles, self._waits):
+                    known.pop(name, None)
+                self._on_waiting(name, ())
+                self._target.set_aspired_versions(name, ())
+        if self._is_started:
+            for name, servable in wanted.items():
+                if old.get(name) != servable:
+                    self._begin(servable)
+
+    def trouble(self, name: str) -> str:
+        """What is wrong with where a model's versions are looked for, as the log has it; empty: nothing."""
+        return self._troubles.get(name, "")
+
+    def _begin(self, servable: ServableToMonitor) -> None:
+        if self._poll_wait_s < 0:
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._poll(servable), name=f"file-system source of {servable.name}"
+        )
+        self._task_of[servable.name] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _poll(self, servable: ServableToMonitor) -> None:
         while True:
@@ -192,7 +258,7 @@ class FileSystemStoragePathSource:
 
     async def poll_once(self) -> None:
         """One look at every model, side by side; returns when the target has been told."""
-        await asyncio.gather(*(self._look(servable) for servable in self._servables))
+        await asyncio.gather(*(self._look(servable) for servable in self._servables.values()))
 
     async def _look(self, servable: ServableToMonitor) -> None:
         try:
@@ -214,7 +280,9 @@ class FileSystemStoragePathSource:
                 )
                 return
             unsettled = {
-                data.path: fingerprint for data, fingerprint in found.versions if not self._may_serve(data, fingerprint)
+                data.path: fingerprint
+                for data, fingerprint in found.versions
+                if not self._may_serve(servable, data, fingerprint)
             }
             seen.update((data.path, fingerprint) for data, fingerprint in found.versions)
             if not unsettled:
@@ -224,17 +292,18 @@ class FileSystemStoragePathSource:
         self._fingerprints[servable.name] = seen
         self._tell(servable, tuple(data for data, _ in found.versions), waiting)
 
-    def _may_serve(self, data: ServableData, fingerprint: Fingerprint) -> bool:
-        if data in self._aspired.get(data.id.name, ()) or self._poll_wait_s == 0:
+    def _may_serve(self, servable: ServableToMonitor, data: ServableData, fingerprint: Fingerprint) -> bool:
+        # A marker is there or not; without one, whether files have settled takes another look to tell.
+        if data in self._aspired.get(servable.name, ()) or (self._poll_wait_s == 0 and not servable.done_marker):
             return True
-        last = self._fingerprints.get(data.id.name, {}).get(data.path)
-        return is_settled(fingerprint, last, self._clock.time_us())
+        last = self._fingerprints.get(servable.name, {}).get(data.path)
+        return is_settled(fingerprint, last, self._clock.time_us(), servable.done_marker)
 
     def _tell(
         self, servable: ServableToMonitor, aspired: tuple[ServableData, ...], waiting: Mapping[str, Fingerprint]
     ) -> None:
         name = servable.name
-        self._tell_of_waiting(name, waiting)
+        self._tell_of_waiting(servable, waiting)
         if waiting:
             self._troubles.pop(name, None)
             if not set(self._aspired.get(name, ())) < set(aspired):
@@ -254,20 +323,23 @@ class FileSystemStoragePathSource:
         else:
             self._troubles.pop(name, None)
 
-    def _tell_of_waiting(self, name: str, waiting: Mapping[str, Fingerprint]) -> None:
-        """Of each folder once when the wait begins, and once more when it has become long."""
-        now_s = self._clock.monotonic_s()
+    def _tell_of_waiting(self, servable: ServableToMonitor, waiting: Mapping[str, Fingerprint]) -> None:
+        """In the status all the time; in the log once when the wait begins, and once more when it has become long."""
+        name = servable.name
+        now_s, now_us = self._clock.monotonic_s(), self._clock.time_us()
         known = self._waits.get(name, {})
-        self._waits[name] = waits = {path: known.get(path) or _Wait(now_s) for path in sorted(waiting)}
+        self._waits[name] = waits = {path: known.get(path) or _Wait(now_s, now_us) for path in sorted(waiting)}
+        states = []
         for path, wait in waits.items():
+            lacks = _lacks(missing_files(waiting[path], servable.done_marker))
+            states.append(_waiting_state(name, path, wait, f"waiting for the files of {path} to be complete{lacks}"))
             if path not in known:
-                logger.info("waiting for the files of %s to be complete%s", path, _lacks(waiting[path]))
+                logger.info("waiting for the files of %s to be complete%s", path, lacks)
             elif not wait.is_warned_of and now_s - wait.since_s >= LONG_WAIT_S:
                 wait.is_warned_of = True
                 waited_s = now_s - wait.since_s
-                logger.warning(
-                    "the files of %s are still not complete after %.0f s%s", path, waited_s, _lacks(waiting[path])
-                )
+                logger.warning("the files of %s are still not complete after %.0f s%s", path, waited_s, lacks)
+        self._on_waiting(name, states)
 
     def _complain(self, name: str, trouble: str, error: Exception | None = None) -> None:
         if self._troubles.get(name) != trouble:
@@ -275,9 +347,16 @@ class FileSystemStoragePathSource:
             logger.warning("%s", trouble, exc_info=error)
 
 
-def _lacks(fingerprint: Fingerprint) -> str:
+def _waiting_state(name: str, path: str, wait: _Wait, text: str) -> ServableState:
+    version = parse_version(os.path.basename(path))
+    assert version is not None, "only folders that name a version are waited for"
+    return ServableState(
+        ServableId(name, version), ManagerState.START, ServingError(Code.UNAVAILABLE, text), wait.since_us
+    )
+
+
+def _lacks(missing: Sequence[str]) -> str:
     """What is not there yet, as the end of a sentence; empty where that is not known."""
-    missing = missing_files(fingerprint)
     if not missing:
         return ""
     more = f" and {len(missing) - MAX_MISSING_NAMED} more" if len(missing) > MAX_MISSING_NAMED else ""

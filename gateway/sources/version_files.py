@@ -19,6 +19,8 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 TFLITE_MODEL_FILE = "model.tflite"
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
 
+RAM_PERCENT_OF_FILES = 120
+
 # A complete layout that has not changed for this long is taken to be finished.
 QUIET_US = 1_000_000
 # An incomplete one that has not changed for this long will not be finished: loading it says what is wrong. One whose
@@ -86,15 +88,25 @@ def _checkpoint_need(
         return None
 
 
-def missing_files(fingerprint: Fingerprint) -> list[str]:
-    """What a SavedModel with these files lacks; empty for a complete layout.
+def estimated_ram_bytes(fingerprint: Fingerprint) -> int:
+    """What a version takes in memory, guessed from the size of its files as upstream does."""
+    return sum(size for _, size, _ in fingerprint.files) * RAM_PERCENT_OF_FILES // 100
+
+
+def missing_files(fingerprint: Fingerprint, done_marker: str = "") -> list[str]:
+    """What a SavedModel with these files lacks, the done-marker included if there is to be one; empty: nothing.
 
     Complete are also a version that is a file, and one that holds a TensorFlow Lite model and no SavedModel.
     """
     names = {name for name, _, _ in fingerprint.files}
-    if names == {"."}:
+    missing = _missing_model_files(fingerprint, names)
+    return missing if not done_marker or done_marker in names else [*missing, done_marker]
+
+
+def _missing_model_files(fingerprint: Fingerprint, names: Collection[str]) -> list[str]:
+    if set(names) == {"."}:
         return []
-    missing = [] if names.intersection(SAVED_MODEL_FILES) else ["saved_model.pb"]
+    missing = [] if any(name in names for name in SAVED_MODEL_FILES) else ["saved_model.pb"]
     if missing and TFLITE_MODEL_FILE in names:
         return []
     # A folder for variables that is empty, as TensorFlow 1 makes for a graph without any, promises none.
@@ -114,12 +126,15 @@ def _missing_variables(names: Collection[str]) -> list[str]:
     return missing + [f"variables/variables.data-{i:05}-of-{count:05}" for i in range(count) if i not in present]
 
 
-def is_settled(now: Fingerprint, last: Fingerprint | None, now_us: int) -> bool:
+def is_settled(now: Fingerprint, last: Fingerprint | None, now_us: int, done_marker: str = "") -> bool:
     """Whether a version may be loaded, judged by this look and the last one (None: this is the first).
 
     A complete layout may when it is unchanged since the last look, or for QUIET_US; any other after GIVEN_UP_US, unless
-    it lacks values of variables that its graph has.
+    it lacks values of variables that its graph has. Where there is to be a done-marker, a file that whoever writes
+    versions writes last, that alone decides.
     """
+    if done_marker:
+        return any(name == done_marker for name, _, _ in now.files)
     newest_us = max((modified_ns for _, _, modified_ns in now.files), default=0) // 1000
     quiet_us = now_us - newest_us
     if missing_files(now):

@@ -20,7 +20,7 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import METRICS, PROFILER, RELOAD, TF_TEXT
+from tests.conformance.gaps import METRICS, PROFILER, TF_TEXT
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -184,7 +184,6 @@ def rewrite_config(folder: pathlib.Path, model: pathlib.Path) -> str:
     return config_flag(folder, {model.name: model})
 
 
-@RELOAD
 def test_model_config_reload(start_server: StartServer, tmp_path: pathlib.Path, model_kinds: pathlib.Path) -> None:
     flag = rewrite_config(tmp_path, model_kinds / "half_plus_two")
     server = start_server(flag, "--model_config_file_poll_wait_seconds=1")

@@ -36,6 +36,7 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
 from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import InferenceTask, MultiInferenceRequest
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tests.fakes.recording_worker import RecordingWorker
+from tests.fakes.scripted_reloader import ScriptedReloader
 from tests.harness.model_server import wait_until
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -121,7 +122,7 @@ class Served:
         monitor = ServableStateMonitor(bus)
         bus.publish(ServableState(ServableId("m", 1), ManagerState.AVAILABLE, None, 1))
         prediction_service = PredictionService(self.dispatcher)
-        handlers = make_handlers(prediction_service, ModelService(monitor))
+        handlers = make_handlers(prediction_service, ModelService(monitor, ScriptedReloader()))
         self.calls: list[IncomingCall] = []
         self.has_ended = asyncio.Event()
         handlers[CHAT] = self._chat

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"\x7f\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x42\x19\n\x17_aspired_version_policy\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"\xb3\x01\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x12\x1d\n\x10\x64one_marker_file\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x19\n\x17_aspired_version_policyB\x13\n\x11_done_marker_file\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tensorgate.config.model_settings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=246
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=362
-  _globals['_MODELSETTINGS']._serialized_start=54
-  _globals['_MODELSETTINGS']._serialized_end=181
-  _globals['_MODELSETTINGSLIST']._serialized_start=183
-  _globals['_MODELSETTINGSLIST']._serialized_end=244
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=299
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=415
+  _globals['_MODELSETTINGS']._serialized_start=55
+  _globals['_MODELSETTINGS']._serialized_end=234
+  _globals['_MODELSETTINGSLIST']._serialized_start=236
+  _globals['_MODELSETTINGSLIST']._serialized_end=297
 # @@protoc_insertion_point(module_scope)

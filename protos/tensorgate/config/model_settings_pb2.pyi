@@ -17,12 +17,14 @@ AVAILABILITY_PRESERVING: AspiredVersionPolicy
 RESOURCE_PRESERVING: AspiredVersionPolicy
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "aspired_version_policy")
+    __slots__ = ("name", "aspired_version_policy", "done_marker_file")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ASPIRED_VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
+    DONE_MARKER_FILE_FIELD_NUMBER: _ClassVar[int]
     name: str
     aspired_version_policy: AspiredVersionPolicy
-    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ...) -> None: ...
+    done_marker_file: str
+    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., done_marker_file: _Optional[str] = ...) -> None: ...
 
 class ModelSettingsList(_message.Message):
     __slots__ = ("model",)

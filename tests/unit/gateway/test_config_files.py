@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
+from tensorgate.gateway.config_files import (
+    ModelConfig,
+    check_logging,
+    models_of,
+    read_model_server_config,
+    single_model,
+)
 from tensorgate.gateway.sources.file_system_storage_path_source import AllVersions, LatestVersions, SpecificVersions
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -90,11 +96,30 @@ def test_a_base_path_must_be_absolute_or_a_uri(path: str) -> None:
         ),
         ("model_type: OTHER", "ModelServerConfig::model_type choice 2 not supported."),
         ('model_platform: "caffe"', "Model m requests unsupported platform caffe"),
-        (f"{TENSORFLOW} logging_config {{ }}", "No request-logger-creator provided."),
     ],
 )
 def test_what_upstream_refuses_of_a_model_is_refused_in_its_words(settings: str, text: str) -> None:
     assert refusal_of(f'name: "m" base_path: "/m" {settings}') == text
+
+
+def test_request_logging_is_refused_by_itself_since_a_reload_looks_at_it_last() -> None:
+    config = config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ }}')
+    assert len(models_of(config)) == 1
+    with pytest.raises(ServingError, match=r"No request-logger-creator provided\.") as caught:
+        check_logging(config)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    check_logging(config_of(f'name: "m" base_path: "/m" {TENSORFLOW}'))
+
+
+def test_a_running_model_may_not_change_its_platform_and_that_is_said_before_the_platform_is_looked_at() -> None:
+    config = config_of('name: "m" base_path: "/m" model_platform: "caffe"')
+    with pytest.raises(ServingError) as caught:
+        models_of(config, {"m": "tensorflow"})
+    assert caught.value.message == (
+        "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is caffe"
+    )
+    with pytest.raises(ServingError, match="unsupported platform caffe"):
+        models_of(config, {"other": "tensorflow"})
 
 
 def test_names_are_checked_before_paths_and_paths_before_platforms() -> None:

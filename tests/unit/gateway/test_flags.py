@@ -1,6 +1,8 @@
 """The table of flags against upstream's, written down once more."""
 
 import os
+import pathlib
+import re
 
 import pytest
 
@@ -62,6 +64,9 @@ UPSTREAM = [
 OWN = [
     ("rest_api_ssl_config_file", "string", ""),
     ("model_settings_file", "string", ""),
+    ("models_ready_timeout_s", "float", 900.0),
+    ("total_model_memory_limit_bytes", "int64", 0),
+    ("enable_model_admin", "bool", False),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
@@ -81,7 +86,9 @@ ACTING = {
     "rest_api_port",
     "rest_api_timeout_in_ms",
     "rest_api_enable_cors_support",
+    "allow_version_labels_for_unavailable_models",
     "model_config_file",
+    "model_config_file_poll_wait_seconds",
     "model_name",
     "model_base_path",
     "num_load_threads",
@@ -89,8 +96,14 @@ ACTING = {
     "load_retry_interval_micros",
     "file_system_poll_wait_seconds",
     "tensorflow_session_parallelism",
+    "tensorflow_session_config_file",
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
+    "platform_config_file",
+    "per_process_gpu_memory_fraction",
+    "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
+    "mixed_precision",
     "saved_model_tags",
     "grpc_channel_arguments",
     "enable_signature_method_name_check",
@@ -114,8 +127,14 @@ def test_our_own_flags_come_after_upstreams() -> None:
 
 
 def test_the_flags_that_act_are_these_and_all_of_our_own() -> None:
-    assert {flag.name for flag in UPSTREAM_FLAGS if not flag.not_acting} == ACTING
-    assert not [flag.name for flag in OWN_FLAGS if flag.not_acting]
+    assert {flag.name for flag in UPSTREAM_FLAGS if not (flag.not_acting or flag.no_meaning)} == ACTING
+    assert not [flag.name for flag in OWN_FLAGS if flag.not_acting or flag.no_meaning]
+
+
+def test_the_readme_lists_the_flags_without_meaning_with_the_reason() -> None:
+    readme = (pathlib.Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `--(\w+)` \| (.+) \|$", readme, re.MULTILINE))
+    assert listed == {flag.name: flag.no_meaning for flag in FLAGS if flag.no_meaning}
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
@@ -130,6 +149,8 @@ def test_a_default_has_the_type_of_its_flag_and_every_flag_is_explained(flag) ->
     assert type(flag.default_value()) is python_type
     assert flag.help.endswith(".")
     assert not flag.not_acting.endswith(".")
+    assert not flag.no_meaning.endswith(".")
+    assert not (flag.not_acting and flag.no_meaning)
 
 
 def test_no_name_stands_for_two_flags() -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tensorgate.gateway.config_files import ModelConfig
+from tensorgate.gateway.config_files import ModelConfig, single_model
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.model_settings import SettingsOfModels
 from tensorgate.gateway.options import ServerOptions, from_flags, parse_channel_arguments
 from tensorgate.gateway.python_command import python_command
 from tensorgate.gateway.sources.file_system_storage_path_source import LatestVersions
 from tensorgate.protos.status_codes import Code, ServingError
-from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto, OptimizerOptions
+from tensorgate.protos.tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 
 def options_of(*arguments: str) -> ServerOptions:
@@ -31,6 +32,13 @@ def refusal_of(*arguments: str) -> str:
 def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
     assert options_of() == ServerOptions(
         models=(ModelConfig("default", "/m", LatestVersions(1)),),
+        model_server_config=single_model("default", "/m"),
+        model_config_file="",
+        model_config_file_poll_wait_s=0.0,
+        models_ready_timeout_s=900.0,
+        allow_version_labels_for_unavailable_models=False,
+        total_model_memory_limit_bytes=0,
+        enable_model_admin=False,
         grpc_port=8500,
         grpc_socket_path="",
         grpc_channel_arguments=(),
@@ -45,13 +53,16 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         load_retry_interval_s=60.0,
         file_system_poll_wait_s=1.0,
         saved_model_tags=("serve",),
-        session_config=b"",
+        session_config=ConfigProto(
+            gpu_options={}, graph_options={"optimizer_options": {"global_jit_level": "OFF"}}
+        ).SerializeToString(),
         enable_signature_method_name_check=False,
         enable_serialization_as_tensor_content=False,
         num_warmup_iterations=1,
         prefer_tflite_model=False,
         num_tflite_pools=len(os.sched_getaffinity(0)),
         model_settings=SettingsOfModels(),
+        model_settings_file="",
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,
@@ -98,6 +109,15 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--worker_transport=zmq", "worker_transport", "zmq"),
         ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
         ("--run_dir=/run/x", "run_dir", "/run/x"),
+        ("--models_ready_timeout_s=5", "models_ready_timeout_s", 5.0),
+        ("--enable_model_admin", "enable_model_admin", True),
+        ("--total_model_memory_limit_bytes=4000000000", "total_model_memory_limit_bytes", 4_000_000_000),
+        ("--model_config_file_poll_wait_seconds=3", "model_config_file_poll_wait_s", 3.0),
+        (
+            "--allow_version_labels_for_unavailable_models",
+            "allow_version_labels_for_unavailable_models",
+            True,
+        ),
     ],
 )
 def test_a_flag_is_converted_once(argument: str, field: str, value: object) -> None:
@@ -154,6 +174,8 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--drain_timeout_s=nan",
         "--drain_timeout_s=inf",
         "--worker_heartbeat_timeout_s=0",
+        "--models_ready_timeout_s=0",
+        "--total_model_memory_limit_bytes=-1",
         "--log_level=loud",
         "--grpc_edge=carrier_pigeon",
         "--worker_transport=horse",
@@ -257,3 +279,152 @@ def test_a_config_file_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text("model_config_list {\n  oops: 1\n}")
     assert refusal_of(f"--model_config_file={path}").startswith(f"Invalid protobuf file: '{path}': 2:")
+
+
+# --- how versions are loaded ------------------------------------------------------------------------------------------
+
+
+def session_config_of(*arguments: str) -> ConfigProto:
+    return ConfigProto.FromString(options_of(*arguments).session_config)
+
+
+def test_a_session_config_file_is_the_base_whose_threads_and_gpu_share_are_always_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "session.config"
+    path.write_text(
+        "intra_op_parallelism_threads: 7 inter_op_parallelism_threads: 8 allow_soft_placement: true\n"
+        "gpu_options { per_process_gpu_memory_fraction: 0.9 allow_growth: true"
+        " experimental { virtual_devices { memory_limit_mb: 512 } } }\n"
+        "graph_options { rewrite_options { constant_folding: OFF } }\n"
+    )
+    file = f"--tensorflow_session_config_file={path}"
+    config = session_config_of(file)
+    assert config.allow_soft_placement
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (0, 0)
+    assert (config.gpu_options.per_process_gpu_memory_fraction, config.gpu_options.allow_growth) == (0.0, True)
+    assert list(config.gpu_options.experimental.virtual_devices[0].memory_limit_mb) == [512]
+    assert config.graph_options.rewrite_options.constant_folding == RewriterConfig.OFF
+    config = session_config_of(file, "--tensorflow_session_parallelism=3", "--per_process_gpu_memory_fraction=0.25")
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 3)
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.25
+
+
+def test_a_session_config_file_that_is_none_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "session.config"
+    path.write_text("allow_soft_placement: true\n  oops: 1")
+    assert refusal_of(f"--tensorflow_session_config_file={path}").startswith(f"Invalid protobuf file: '{path}': 2:3")
+
+
+@pytest.mark.parametrize(
+    ("mixed_precision", "toggle", "num_warnings"),
+    [("", RewriterConfig.DEFAULT, 0), ("bfloat16", RewriterConfig.ON, 0), ("float16", RewriterConfig.DEFAULT, 1)],
+)
+def test_bfloat16_alone_acts_and_anything_else_is_warned_of(
+    mixed_precision: str, toggle: int, num_warnings: int
+) -> None:
+    options = options_of(f"--mixed_precision={mixed_precision}")
+    rewriting = ConfigProto.FromString(options.session_config).graph_options.rewrite_options
+    assert rewriting.auto_mixed_precision_onednn_bfloat16 == toggle
+    assert len(options.warnings) == num_warnings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"),
+    [
+        ((), OptimizerOptions.OFF),
+        (("--xla_cpu_compilation_enabled",), OptimizerOptions.ON_2),
+        (("--xla_gpu_compilation_enabled",), OptimizerOptions.ON_2),
+    ],
+)
+def test_xla_compiles_what_the_session_config_says_only_where_a_flag_lets_it(
+    tmp_path: Path, arguments: tuple[str, ...], level: int
+) -> None:
+    path = tmp_path / "session.config"
+    path.write_text("graph_options { optimizer_options { global_jit_level: ON_2 cpu_global_jit: true } }")
+    optimizing = session_config_of(f"--tensorflow_session_config_file={path}", *arguments).graph_options
+    assert optimizing.optimizer_options.global_jit_level == level
+    assert optimizing.optimizer_options.cpu_global_jit == (level == OptimizerOptions.ON_2)
+
+
+def platform_config(tmp_path: Path, settings: str, platform: str = "tensorflow") -> str:
+    """Writes a platform config file; its flag."""
+    path = tmp_path / "platforms.config"
+    path.write_text(
+        f'platform_configs {{ key: "{platform}" value {{ source_adapter_config {{'
+        " [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig]"
+        f" {{ legacy_config {{ {settings} }} }} }} }} }}"
+    )
+    return f"--platform_config_file={path}"
+
+
+def test_a_platform_config_file_takes_the_place_of_the_flags_about_sessions(tmp_path: Path) -> None:
+    flag = platform_config(
+        tmp_path,
+        'session_config { intra_op_parallelism_threads: 5 } saved_model_tags: "serve" saved_model_tags: "gpu"'
+        " enable_model_warmup: true model_warmup_options { num_request_iterations { value: 4 } }"
+        ' prefer_tflite_model: true num_tflite_pools: 3 mixed_precision: "bfloat16"',
+    )
+    options = options_of(
+        flag,
+        "--saved_model_tags=other",
+        "--tensorflow_session_parallelism=9",
+        "--enable_model_warmup=false",
+        "--num_tflite_pools=8",
+    )
+    config = ConfigProto.FromString(options.session_config)
+    assert config.intra_op_parallelism_threads == 5
+    assert config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == RewriterConfig.ON
+    assert options.saved_model_tags == ("serve", "gpu")
+    assert options.num_warmup_iterations == 4
+    assert (options.prefer_tflite_model, options.num_tflite_pools) == (True, 3)
+    assert options.warnings == ()
+
+
+def test_what_a_platform_config_file_leaves_out_has_the_messages_defaults(tmp_path: Path) -> None:
+    options = options_of(platform_config(tmp_path, ""), "--saved_model_tags=other", "--prefer_tflite_model")
+    assert options.saved_model_tags == ("serve",)
+    assert options.num_warmup_iterations == 0
+    assert (options.prefer_tflite_model, options.num_tflite_pools) == (False, 1)
+
+
+def test_settings_of_a_platform_config_file_that_do_nothing_are_named(tmp_path: Path) -> None:
+    flag = platform_config(
+        tmp_path,
+        "enable_session_metadata: true model_warmup_options { num_model_warmup_threads { value: 2 } }"
+        ' mixed_precision: "half"',
+    )
+    precision, others = options_of(flag).warnings
+    assert "'half'" in precision
+    assert others.endswith("these have no effect: enable_session_metadata, num_model_warmup_threads")
+
+
+@pytest.mark.parametrize(
+    ("settings", "platform", "code", "text"),
+    [
+        ("", "pytorch", Code.INVALID_ARGUMENT, 'has to configure the platform "tensorflow" and no other one'),
+        ('session_target: "grpc://x"', "tensorflow", Code.INVALID_ARGUMENT, "session_target is not supported"),
+        (
+            "enable_saved_model_config: true",
+            "tensorflow",
+            Code.UNIMPLEMENTED,
+            "Saved model config functionality is not implemented.",
+        ),
+        ("oops: 1", "tensorflow", Code.INVALID_ARGUMENT, "Invalid protobuf file"),
+    ],
+)
+def test_a_platform_config_file_that_asks_for_what_there_is_not_is_refused(
+    tmp_path: Path, settings: str, platform: str, code: Code, text: str
+) -> None:
+    with pytest.raises(ServingError, match=text) as caught:
+        options_of(platform_config(tmp_path, settings, platform))
+    assert caught.value.code is code
+
+
+def test_a_platform_of_another_adapter_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "platforms.config"
+    path.write_text(
+        'platform_configs { key: "tensorflow" value { source_adapter_config {'
+        " [type.googleapis.com/tensorflow.serving.SessionBundleConfig] { } } } }"
+    )
+    assert refusal_of(f"--platform_config_file={path}") == (
+        "Couldn't find factory for config proto message type tensorflow.serving.SessionBundleConfig"
+    )

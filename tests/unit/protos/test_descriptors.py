@@ -37,9 +37,11 @@ RECORDED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "recordings"
 MOVED = {"xla/tsl/protobuf/error_codes.proto": "tensorflow/compiler/xla/tsl/protobuf/error_codes_pb2.py"}
 
 LEFT_OUT_FIELDS: Mapping[str, frozenset[str]] = {
-    "tensorflow.ConfigProto": frozenset({"rpc_options", "cluster_def", "experimental"}),
-    "tensorflow.GPUOptions": frozenset({"experimental"}),
-    "tensorflow.GraphOptions": frozenset({"rewrite_options"}),
+    "tensorflow.ConfigProto": frozenset({"rpc_options", "cluster_def"}),
+    "tensorflow.ConfigProto.Experimental": frozenset({"coordination_config"}),
+    "tensorflow.RewriterConfig": frozenset(
+        {"custom_optimizers", "inter_optimizer_verifier_config", "post_optimization_verifier_config"}
+    ),
     "tensorflow.RunOptions": frozenset({"debug_options"}),
     "tensorflow.RunMetadata": frozenset({"step_stats", "cost_graph", "partition_graphs", "function_graphs"}),
     "tensorflow.MetaGraphDef": frozenset(

@@ -16,6 +16,7 @@ def test_every_flag_is_shown_with_its_default_and_those_that_do_not_act_say_so()
     for line, flag in zip(lines, FLAGS, strict=True):
         assert flag.help in line
         assert ("Not acting yet" in line) == bool(flag.not_acting)
+        assert ("Without meaning here" in line) == bool(flag.no_meaning)
 
 
 def test_it_fits_a_narrow_terminal() -> None:

@@ -178,3 +178,58 @@ def test_several_may_wait_at_once() -> None:
         assert set(await second) == {"a", "b"}
 
     run(scenario)
+
+
+# --- versions that wait for their files -------------------------------------------------------------------------------
+
+
+def waiting(version: int) -> ServableState:
+    return ServableState(ServableId("m", version), START, ServingError(Code.UNAVAILABLE, "it lacks a file"), 9)
+
+
+def test_versions_that_wait_are_listed_among_the_others_in_place_of_ended_ones_only() -> None:
+    scene = Scene()
+    one = scene.say("m", 1, AVAILABLE)
+    scene.say("m", 2, END)
+    three = scene.say("m", 3, LOADING)
+    scene.monitor.set_waiting("m", [waiting(2), waiting(3), waiting(4)])
+    assert scene.monitor.versions("m") == [waiting(4), three, waiting(2), one]
+    scene.monitor.set_waiting("m", [])
+    assert [state.id.version for state in scene.monitor.versions("m")] == [3, 2, 1]
+
+
+def test_a_model_of_which_versions_only_wait_is_known_but_not_settled() -> None:
+    scene = Scene()
+    scene.monitor.set_waiting("m", [waiting(1)])
+    assert scene.monitor.names() == ["m"]
+    assert scene.monitor.settled("m") is None
+
+
+def test_what_was_known_before_settles_nothing() -> None:
+    scene = Scene()
+    old = scene.say("m", 1, END, BROKEN)
+
+    async def scenario() -> None:
+        task = asyncio.ensure_future(scene.monitor.wait_until_settled(["m"], [old]))
+        await turns()
+        assert not task.done()
+        new = scene.say("m", 1, END, BROKEN)
+        assert await task == {"m": new}
+
+    run(scenario)
+
+
+def test_the_end_of_models_is_that_of_all_their_versions() -> None:
+    scene = Scene()
+    scene.say("m", 1, UNLOADING)
+    scene.say("n", 1, END)
+
+    async def scenario() -> None:
+        await scene.monitor.wait_until_ended(["n", "unheard of"])
+        task = asyncio.ensure_future(scene.monitor.wait_until_ended(["m", "n"]))
+        await turns()
+        assert not task.done()
+        scene.say("m", 1, END)
+        await task
+
+    run(scenario)

@@ -1,4 +1,6 @@
-"""GetModelStatus: which versions are listed, in which words they are missing."""
+"""GetModelStatus: which versions are listed, in which words they are missing. Reloads: their replies."""
+
+import asyncio
 
 import pytest
 
@@ -13,7 +15,9 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusResponse,
     ModelVersionStatus,
 )
+from tensorgate.protos.tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
+from tests.fakes.scripted_reloader import ScriptedReloader
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def service() -> ModelService:
         (2, ManagerState.LOADING, None),
     ):
         bus.publish(ServableState(ServableId("m", version), state, error, 5))
-    return ModelService(monitor)
+    return ModelService(monitor, ScriptedReloader())
 
 
 def ask(service: ModelService, request: GetModelStatusRequest) -> list[ModelVersionStatus]:
@@ -89,3 +93,52 @@ def test_bytes_that_are_no_message_are_an_internal_error_without_words(service: 
     with pytest.raises(ServingError) as caught:
         service.get_model_status(b"\xff\xff\xff")
     assert caught.value == ServingError(Code.INTERNAL, "")
+
+
+def reload(reloader: ScriptedReloader, request: bytes, values: list[int] | None = None) -> ReloadConfigResponse:
+    """The answer; ``values`` are what a metric stands at, look by look."""
+    monitor = ServableStateMonitor(EventBus())
+    service = ModelService(monitor, reloader, lambda _name: values.pop(0) if values else 0)
+    return ReloadConfigResponse.FromString(asyncio.run(service.handle_reload_config_request(request)))
+
+
+LIST = ReloadConfigRequest(config={"model_config_list": {"config": [{"name": "m"}]}})
+
+
+def test_a_reload_that_succeeds_is_answered_with_an_ok_status_that_is_there() -> None:
+    reloader = ScriptedReloader()
+    response = reload(reloader, LIST.SerializeToString())
+    assert response.SerializeToString() == b"\n\x00"
+    assert reloader.configs == [LIST.config]
+
+
+def test_what_a_reload_fails_with_is_what_the_call_fails_with() -> None:
+    error = ServingError(Code.FAILED_PRECONDITION, "not now")
+    with pytest.raises(ServingError) as caught:
+        reload(ScriptedReloader(error), LIST.SerializeToString())
+    assert caught.value == error
+
+
+@pytest.mark.parametrize("request_", [ReloadConfigRequest(), ReloadConfigRequest(config={"custom_model_config": {}})])
+def test_a_reload_takes_a_list_of_models_only(request_: ReloadConfigRequest) -> None:
+    reloader = ScriptedReloader()
+    with pytest.raises(ServingError) as caught:
+        reload(reloader, request_.SerializeToString())
+    assert (caught.value.code, caught.value.message) == (
+        Code.INVALID_ARGUMENT,
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently"
+        " supported",
+    )
+    assert reloader.configs == []
+
+
+def test_a_reload_request_that_is_no_message_is_an_internal_error_without_text() -> None:
+    with pytest.raises(ServingError) as caught:
+        reload(ScriptedReloader(), b"\xff")
+    assert (caught.value.code, caught.value.message) == (Code.INTERNAL, "")
+
+
+def test_a_reload_tells_how_far_metrics_have_moved() -> None:
+    request = ReloadConfigRequest(config=LIST.config, metric_names=["/calls"])
+    (metric,) = reload(ScriptedReloader(), request.SerializeToString(), [5, 12]).metric
+    assert (metric.name, metric.int64_value_increase) == ("/calls", 7)

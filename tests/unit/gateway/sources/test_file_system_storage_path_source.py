@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.sources import file_system_storage_path_source
 from tensorgate.gateway.sources.file_system_storage_path_source import (
@@ -25,6 +26,7 @@ from tensorgate.gateway.sources.file_system_storage_path_source import (
     parse_version,
 )
 from tensorgate.gateway.sources.version_files import GIVEN_UP_US, Fingerprint, look_at
+from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.manual_clock import ManualClock
 
 LONG_AGO_S = 1_600_000_000
@@ -690,5 +692,184 @@ def test_a_version_that_was_away_is_looked_at_as_if_for_the_first_time(tmp_path:
         away.rename(path)
         assert await scene.look() == []
         assert await scene.look() == [["2", "1"]]
+
+    run(scenario)
+
+
+# --- models that come and go while the source runs --------------------------------------------------------------------
+
+
+def watched(scene: Scene, *names: str, policy: VersionPolicy | None = None) -> list[ServableToMonitor]:
+    return [ServableToMonitor(name, str(scene.root / name), policy or LatestVersions()) for name in names]
+
+
+def test_a_model_that_is_taken_out_is_un_aspired_at_once_and_never_looked_at_again(tmp_path: pathlib.Path) -> None:
+    scene = Scene(tmp_path, {"a": LatestVersions(), "b": LatestVersions()}, poll_wait_s=0.001)
+    for name in "ab":
+        make_version(tmp_path / name, "1")
+
+    async def scenario() -> None:
+        await scene.source.start()
+        await told_until(scene, lambda: {name for name, _ in scene.told} == {"a", "b"})
+        scene.source.set_servables(watched(scene, "b"))
+        assert scene.told[-1] == ("a", [])
+        scene.told.clear()
+        await told_until(scene, lambda: len(scene.told) >= 3)
+        await scene.source.stop()
+        assert {name for name, _ in scene.told} == {"b"}
+        assert looking() == []
+
+    run(scenario)
+
+
+def test_a_model_that_stays_as_it_is_hears_nothing_and_one_that_changes_nothing_in_between(
+    tmp_path: pathlib.Path,
+) -> None:
+    scene = Scene(tmp_path, {"a": LatestVersions(), "b": LatestVersions()}, poll_wait_s=1000)
+    for name in "ab":
+        for child in ("1", "2"):
+            make_version(tmp_path / name, child)
+
+    async def scenario() -> None:
+        await scene.source.start()
+        await told_until(scene, lambda: len(scene.told) == 2)
+        scene.told.clear()
+        scene.source.set_servables([*watched(scene, "a"), *watched(scene, "b", policy=AllVersions())])
+        await told_until(scene, lambda: bool(scene.told))
+        assert scene.told == [("b", ["2", "1"])]
+        await scene.source.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("poll_wait_s", [0.0, 1000.0])
+def test_a_model_that_is_put_in_is_looked_at_at_once_also_where_there_is_one_look_only(
+    tmp_path: pathlib.Path, poll_wait_s: float
+) -> None:
+    scene = Scene(tmp_path, {}, poll_wait_s=poll_wait_s)
+    make_version(tmp_path / "a", "1")
+
+    async def scenario() -> None:
+        await scene.source.start()
+        scene.source.set_servables(watched(scene, "a"))
+        await told_until(scene, lambda: bool(scene.told))
+        assert scene.told == [("a", ["1"])]
+        await scene.source.stop()
+
+    run(scenario)
+
+
+def test_a_source_that_never_looks_does_not_look_for_new_models_either(tmp_path: pathlib.Path) -> None:
+    scene = Scene(tmp_path, {}, poll_wait_s=-1)
+
+    async def scenario() -> None:
+        await scene.source.start()
+        scene.source.set_servables(watched(scene, "a"))
+        assert looking() == []
+        await scene.source.stop()
+
+    run(scenario)
+
+
+async def told_until(scene: Scene, condition: Callable[[], bool]) -> None:
+    while not condition():
+        told = asyncio.Event()
+        scene.on_told = told.set
+        await told.wait()
+
+
+def test_a_base_path_may_be_a_uri_of_the_local_file_system(tmp_path: pathlib.Path) -> None:
+    make_version(tmp_path / "m", "1")
+    found = look_for_versions(ServableToMonitor("m", f"file://{tmp_path}/m"))
+    assert [data.path for data, _ in found.versions] == [str(tmp_path / "m" / "1")]
+
+
+# --- what the status says of versions that wait -----------------------------------------------------------------------
+
+
+class WaitingScene(Scene):
+    """Keeps what the source says of versions that wait."""
+
+    def __init__(self, root: pathlib.Path, done_marker: str = "", poll_wait_s: float = 1.0) -> None:
+        super().__init__(root, poll_wait_s=poll_wait_s)
+        self.waiting: list[ServableState] = []
+        self.source = FileSystemStoragePathSource(
+            [ServableToMonitor("m", str(root / "m"), done_marker=done_marker)],
+            poll_wait_s,
+            self,
+            self.clock,
+            self._take_waiting,
+        )
+
+    def _take_waiting(self, name: str, states: Sequence[ServableState]) -> None:
+        assert name == "m"
+        self.waiting = list(states)
+
+
+def test_the_status_of_a_half_copied_version_says_what_is_missing_until_it_is_there(tmp_path: pathlib.Path) -> None:
+    scene = WaitingScene(tmp_path)
+    make_version(scene.base_path, "1")
+
+    async def scenario() -> None:
+        await scene.look()
+        assert scene.waiting == []
+        path = scene.half_version("2")
+        began_us = scene.clock.time_us()
+        scene.clock.advance(3)
+        await scene.look()
+        scene.clock.advance(3)
+        await scene.look()
+        (state,) = scene.waiting
+        assert (state.id, state.state) == (ServableId("m", 2), ManagerState.START)
+        assert state.time_us == began_us + 3_000_000
+        assert state.error == ServingError(
+            Code.UNAVAILABLE, f"waiting for the files of {path} to be complete: it lacks saved_model.pb"
+        )
+        (path / "variables").rmdir()
+        (path / "saved_model.pb").touch()
+        os.utime(path / "saved_model.pb", (scene.clock.now_s, scene.clock.now_s))
+        await scene.look()
+        assert [each.error.message for each in scene.waiting if each.error] == [
+            f"waiting for the files of {path} to be complete"
+        ]
+        assert await scene.look() == [["2"]]
+        assert scene.waiting == []
+
+    run(scenario)
+
+
+def test_nothing_is_said_any_more_of_a_version_or_a_model_that_has_gone(tmp_path: pathlib.Path) -> None:
+    scene = WaitingScene(tmp_path)
+
+    async def scenario() -> None:
+        path = scene.half_version("2")
+        await scene.look()
+        assert len(scene.waiting) == 1
+        shutil.rmtree(path)
+        await scene.look()
+        assert scene.waiting == []
+        scene.half_version("2")
+        await scene.look()
+        assert len(scene.waiting) == 1
+        scene.source.set_servables([])
+        assert scene.waiting == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("poll_wait_s", [0.0, 1.0])
+def test_where_there_is_a_done_marker_it_alone_decides(tmp_path: pathlib.Path, poll_wait_s: float) -> None:
+    scene = WaitingScene(tmp_path, done_marker="DONE", poll_wait_s=poll_wait_s)
+    path = make_version(scene.base_path, "1")
+
+    async def scenario() -> None:
+        assert await scene.look() == []
+        scene.clock.advance(GIVEN_UP_US / 1e6 + 5)
+        assert await scene.look() == []
+        assert [each.error.message for each in scene.waiting if each.error] == [
+            f"waiting for the files of {path} to be complete: it lacks DONE"
+        ]
+        (path / "DONE").touch()
+        assert await scene.look() == [["1"]]
 
     run(scenario)

@@ -1,0 +1,1 @@
+"""Messages of tensorgate.apis; generated, see generate.py."""
