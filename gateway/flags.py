@@ -253,12 +253,6 @@ OWN_FLAGS = (
         "Seconds that the start, and a reload, wait for their models to become available or to fail.",
     ),
     Flag(
-        "total_model_memory_limit_bytes",
-        _INT64,
-        0,
-        "Memory that all versions together may take, guessed as 1.2 times their files; 0: no limit.",
-    ),
-    Flag(
         "enable_model_admin",
         _BOOL,
         False,

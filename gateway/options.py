@@ -68,8 +68,6 @@ class ServerOptions:
     models_ready_timeout_s: float
     """How long the start, or a reload, waits for its models to become available or to fail."""
     allow_version_labels_for_unavailable_models: bool
-    total_model_memory_limit_bytes: int
-    """0: no limit."""
     enable_model_admin: bool
 
     grpc_port: int
@@ -175,7 +173,6 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         model_config_file_poll_wait_s=float(parsed.get_int("model_config_file_poll_wait_seconds")),
         models_ready_timeout_s=_seconds(parsed, "models_ready_timeout_s", zero_allowed=False),
         allow_version_labels_for_unavailable_models=parsed.get_bool("allow_version_labels_for_unavailable_models"),
-        total_model_memory_limit_bytes=_at_least_zero(parsed, "total_model_memory_limit_bytes"),
         enable_model_admin=parsed.get_bool("enable_model_admin"),
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),

@@ -115,7 +115,6 @@ class ServerCore:
                 clock,
                 max_num_load_retries=options.max_num_load_retries,
                 max_parallel_loads=INITIAL_LOADS_PER_CPU * num_cpus,
-                ram_limit_bytes=options.total_model_memory_limit_bytes,
             ),
             self._placement.loader_factory(
                 LoadOptions(

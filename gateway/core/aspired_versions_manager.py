@@ -61,18 +61,13 @@ class AspiredVersionsManager:
         *,
         max_num_load_retries: int = 5,
         max_parallel_loads: int = 1,
-        ram_limit_bytes: int = 0,
     ) -> None:
-        """``policy_of``: a model's name to its policy; asked before every decision, so its answer may change.
-
-        ``ram_limit_bytes``: what all versions together may take, by the estimates of their source; 0: no limit.
-        """
+        """``policy_of``: a model's name to its policy; asked before every decision, so its answer may change."""
         self._policy_of = policy_of
         self._bus = bus
         self._clock = clock
         self._max_num_load_retries = max_num_load_retries
         self.max_parallel_loads = max_parallel_loads
-        self._ram_limit_bytes = ram_limit_bytes
         self._harnesses: dict[str, dict[int, LoaderHarness]] = {}
         self._wishes: dict[str, Sequence[ServableData]] = {}
         self._num_loading = 0
@@ -164,11 +159,6 @@ class AspiredVersionsManager:
                     harness.begin_unload()
                     self._publish(harness.id, ManagerState.UNLOADING)
                     unloads.append(Unload(harness.id))
-                elif not self._fits(harness):
-                    if self._may_free_memory():
-                        # What is on its way in or out may leave room enough; asked again when it has ended.
-                        break
-                    self._refuse(harness)
                 elif self._num_loading < self.max_parallel_loads:
                     harness.begin_load()
                     self._num_loading += 1
@@ -177,28 +167,6 @@ class AspiredVersionsManager:
                 else:
                     break
         return unloads + loads
-
-    def _all(self) -> Iterable[LoaderHarness]:
-        return (harness for versions in self._harnesses.values() for harness in versions.values())
-
-    def _free_bytes(self) -> int:
-        """Of the limit; a version holds its memory from the moment its load begins until it is unloaded or failed."""
-        return self._ram_limit_bytes - sum(each.data.ram_bytes for each in self._all() if each.state not in AT_REST)
-
-    def _fits(self, harness: LoaderHarness) -> bool:
-        return self._ram_limit_bytes == 0 or harness.data.ram_bytes <= self._free_bytes()
-
-    def _may_free_memory(self) -> bool:
-        return any(each.state not in AT_REST and each.state is not HarnessState.READY for each in self._all())
-
-    def _refuse(self, harness: LoaderHarness) -> None:
-        error = ServingError(
-            Code.RESOURCE_EXHAUSTED,
-            f"Insufficient resources to load servable {harness.id}: it takes about {harness.data.ram_bytes} bytes, and"
-            f" {self._free_bytes()} of {self._ram_limit_bytes} are free (--total_model_memory_limit_bytes)",
-        )
-        harness.fail(error)
-        self._publish(harness.id, ManagerState.END, error)
 
     def _forget(self, name: str) -> None:
         versions = self._harnesses.get(name, {})

@@ -6,7 +6,7 @@ Source: tensorflow_serving/core/source.h, target.h, servable_data.h.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from tensorgate.gateway.core.servable_id import ServableId
@@ -14,14 +14,10 @@ from tensorgate.gateway.core.servable_id import ServableId
 
 @dataclass(frozen=True, slots=True)
 class ServableData:
-    """A version that should be served, and the folder that holds it.
-
-    ``ram_bytes`` estimates what it takes in memory; 0: that is not known. It is no part of what the version is.
-    """
+    """A version that should be served, and the folder that holds it."""
 
     id: ServableId
     path: str
-    ram_bytes: int = field(default=0, compare=False)
 
 
 class Target(Protocol):

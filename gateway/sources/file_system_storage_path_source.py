@@ -20,13 +20,7 @@ from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.source import ServableData, Target
-from tensorgate.gateway.sources.version_files import (
-    Fingerprint,
-    estimated_ram_bytes,
-    is_settled,
-    look_at,
-    missing_files,
-)
+from tensorgate.gateway.sources.version_files import Fingerprint, is_settled, look_at, missing_files
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.source")
@@ -132,8 +126,7 @@ def look_for_versions(
                 if fingerprint is None:
                     vanished.add(child)
                 else:
-                    ram_bytes = estimated_ram_bytes(fingerprint)
-                    found.append((ServableData(ServableId(servable.name, version), path, ram_bytes), fingerprint))
+                    found.append((ServableData(ServableId(servable.name, version), path), fingerprint))
             if not vanished:
                 return Found(tuple(found))
             # Gone since it was listed: the policy picks others instead.

@@ -19,8 +19,6 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 TFLITE_MODEL_FILE = "model.tflite"
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
 
-RAM_PERCENT_OF_FILES = 120
-
 # A complete layout that has not changed for this long is taken to be finished.
 QUIET_US = 1_000_000
 # An incomplete one that has not changed for this long will not be finished: loading it says what is wrong. One whose
@@ -86,11 +84,6 @@ def _checkpoint_need(
         return read_checkpoint_need(os.path.join(path, graph[0]))
     except OSError:  # vanished, or unreadable: loading it says so
         return None
-
-
-def estimated_ram_bytes(fingerprint: Fingerprint) -> int:
-    """What a version takes in memory, guessed from the size of its files as upstream does."""
-    return sum(size for _, size, _ in fingerprint.files) * RAM_PERCENT_OF_FILES // 100
 
 
 def missing_files(fingerprint: Fingerprint, done_marker: str = "") -> list[str]:

@@ -65,7 +65,6 @@ OWN = [
     ("rest_api_ssl_config_file", "string", ""),
     ("model_settings_file", "string", ""),
     ("models_ready_timeout_s", "float", 900.0),
-    ("total_model_memory_limit_bytes", "int64", 0),
     ("enable_model_admin", "bool", False),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),

@@ -37,7 +37,6 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         model_config_file_poll_wait_s=0.0,
         models_ready_timeout_s=900.0,
         allow_version_labels_for_unavailable_models=False,
-        total_model_memory_limit_bytes=0,
         enable_model_admin=False,
         grpc_port=8500,
         grpc_socket_path="",
@@ -111,7 +110,6 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--run_dir=/run/x", "run_dir", "/run/x"),
         ("--models_ready_timeout_s=5", "models_ready_timeout_s", 5.0),
         ("--enable_model_admin", "enable_model_admin", True),
-        ("--total_model_memory_limit_bytes=4000000000", "total_model_memory_limit_bytes", 4_000_000_000),
         ("--model_config_file_poll_wait_seconds=3", "model_config_file_poll_wait_s", 3.0),
         (
             "--allow_version_labels_for_unavailable_models",
@@ -175,7 +173,6 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--drain_timeout_s=inf",
         "--worker_heartbeat_timeout_s=0",
         "--models_ready_timeout_s=0",
-        "--total_model_memory_limit_bytes=-1",
         "--log_level=loud",
         "--grpc_edge=carrier_pigeon",
         "--worker_transport=horse",

@@ -51,7 +51,6 @@ class Scene:
         policy: AspiredVersionPolicy | None = None,
         max_num_load_retries: int = 1,
         max_parallel_loads: int = 10,
-        ram_limit_bytes: int = 0,
     ) -> None:
         self.clock = ManualClock()
         self.published: list[ServableState] = []
@@ -63,7 +62,6 @@ class Scene:
             self.clock,
             max_num_load_retries=max_num_load_retries,
             max_parallel_loads=max_parallel_loads,
-            ram_limit_bytes=ram_limit_bytes,
         )
 
     def want(self, *versions: int, name: str = "m") -> list[Action]:
@@ -493,66 +491,3 @@ def test_a_version_that_failed_is_tried_from_another_path_at_once() -> None:
     moved = ServableData(at(1), "/elsewhere/1")
     scene.manager.set_aspired_versions("m", [moved])
     assert scene.manager.next_actions() == [Load(moved)]
-
-
-# --- the memory that versions may take --------------------------------------------------------------------------------
-
-
-def sized(version: int, ram_bytes: int, name: str = "m") -> ServableData:
-    return ServableData(at(version, name), f"/models/{name}/{version}", ram_bytes)
-
-
-def want_sized(scene: Scene, name: str, *versions: ServableData) -> list[Action]:
-    scene.manager.set_aspired_versions(name, versions)
-    return scene.manager.next_actions()
-
-
-def refused_text(version: int, need: int, free: int, limit: int) -> ServingError:
-    return ServingError(
-        Code.RESOURCE_EXHAUSTED,
-        f"Insufficient resources to load servable {{name: m version: {version}}}: it takes about {need} bytes, and"
-        f" {free} of {limit} are free (--total_model_memory_limit_bytes)",
-    )
-
-
-def test_a_version_that_cannot_fit_ends_and_says_so_and_the_old_one_stays() -> None:
-    scene = Scene(ram_limit_bytes=100)
-    assert want_sized(scene, "m", sized(1, 60)) == [load(1)]
-    scene.loaded(1)
-    assert want_sized(scene, "m", sized(2, 41)) == []
-    assert scene.last(2) == (ManagerState.END, refused_text(2, 41, 40, 100))
-    assert scene.last(1)[0] is ManagerState.AVAILABLE
-
-
-def test_a_version_that_just_fits_is_loaded() -> None:
-    scene = Scene(ram_limit_bytes=100)
-    want_sized(scene, "m", sized(1, 60))
-    scene.loaded(1)
-    assert want_sized(scene, "m", sized(2, 40)) == [load(2)]
-
-
-def test_a_version_waits_for_memory_that_is_about_to_come_free() -> None:
-    scene = Scene(policy=ResourcePreservingPolicy(), ram_limit_bytes=100)
-    want_sized(scene, "m", sized(1, 60))
-    scene.loaded(1)
-    assert want_sized(scene, "m", sized(2, 90)) == [unload(1)]
-    assert scene.unloaded(1) == [load(2)]
-
-
-def test_of_two_loads_that_do_not_fit_together_one_is_refused_when_the_other_has_its_memory() -> None:
-    scene = Scene(ram_limit_bytes=100)
-    assert want_sized(scene, "m", sized(1, 60), sized(2, 60)) == [load(2)]
-    assert scene.states(1) == ["START"]
-    scene.loaded(2)
-    assert scene.last(1) == (ManagerState.END, refused_text(1, 60, 40, 100))
-
-
-def test_of_two_loads_that_do_not_fit_together_one_gets_the_memory_of_the_other_that_fails() -> None:
-    scene = Scene(ram_limit_bytes=100, max_num_load_retries=0)
-    assert want_sized(scene, "m", sized(1, 60), sized(2, 60)) == [load(2)]
-    scene.manager.load_failed(at(2), ServingError(Code.NOT_FOUND, "no model"))
-    assert scene.manager.next_actions() == [load(1)]
-
-
-def test_without_a_limit_any_size_is_loaded() -> None:
-    assert want_sized(Scene(), "m", sized(1, 1 << 60)) == [load(1)]

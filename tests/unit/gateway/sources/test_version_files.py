@@ -11,7 +11,6 @@ from tensorgate.gateway.sources.version_files import (
     GIVEN_UP_US,
     QUIET_US,
     Fingerprint,
-    estimated_ram_bytes,
     is_settled,
     look_at,
     missing_files,
@@ -302,12 +301,3 @@ def test_a_graph_that_cannot_be_read_is_left_to_its_loading(
     seen = look_at(str(tmp_path))
     assert seen is not None
     assert missing_files(seen) == []
-
-
-def test_what_a_version_takes_in_memory_is_guessed_from_all_its_files(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "variables").mkdir()
-    (tmp_path / "saved_model.pb").write_bytes(b"x" * 100)
-    (tmp_path / "variables" / "variables.index").write_bytes(b"x" * 900)
-    fingerprint = look_at(str(tmp_path))
-    assert fingerprint is not None
-    assert estimated_ram_bytes(fingerprint) == 1200
