@@ -12,6 +12,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 TESTS = pathlib.Path(__file__).parent
 # Threads that libraries start once and keep: gRPC's poller, and pools that idle.
