@@ -16,6 +16,7 @@ from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_loader import LoaderState
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.scripted_client import ScriptedClient
+from tests.fakes.shared_home import SharedHome
 
 KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9 (SIGKILL)")
 
@@ -23,8 +24,10 @@ KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9
 class Scene:
     """A placement with workers that the test makes come and go."""
 
-    def __init__(self, wait_for_worker_s: float = 60.0) -> None:
-        self.placement = Placement(wait_for_worker_s)
+    def __init__(self, homes: SharedHome | None = None, wait_for_worker_s: float = 60.0) -> None:
+        self.homes = homes or SharedHome()
+        self.given_up: list[tuple[ServableId, ServingError]] = []
+        self.placement = Placement(self.homes, lambda *lost: self.given_up.append(lost), wait_for_worker_s)
         self.make_loader = self.placement.loader_factory(LoadOptions())
 
     def loader(self, version: int = 1) -> Any:
