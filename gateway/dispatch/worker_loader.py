@@ -95,8 +95,8 @@ class _Copy:
 class WorkerLoader:
     """A core Loader; also the Hosting of its version in the route table.
 
-    A version whose worker dies stays published and is loaded again by itself; meanwhile its other copies serve, and where
-    there is none requests for it fail with UNAVAILABLE.
+    A version whose worker dies stays published and is loaded again by itself; meanwhile its other copies serve, and
+    where there is none requests for it fail with UNAVAILABLE.
     """
 
     def __init__(self, data: ServableData, host: Host, platform: str, options: LoadOptions) -> None:

@@ -47,7 +47,10 @@ class FakeWorker:
         num_execution_threads: int = 1,
         mute: Sequence[str] = (),
         signature_def_map: bytes = b"",
+        num_stuck: int = 0,
     ) -> None:
+        """``num_stuck``: requests that it claims to have, though nobody sent them, and never answers."""
+        self.num_stuck = num_stuck
         self.epoch = epoch
         self.num_execution_threads = num_execution_threads
         self.mute = frozenset(mute)
@@ -186,7 +189,7 @@ class FakeWorker:
         return {}
 
     def _do_ping(self, _fields: object) -> dict[str, object]:
-        return {"in_flight": len(self._held), "completed": self.completed, "rss_bytes": 4096}
+        return {"in_flight": len(self._held) + self.num_stuck, "completed": self.completed, "rss_bytes": 4096}
 
     def _do_stop(self, _fields: object) -> dict[str, object]:
         self._running = False
@@ -209,6 +212,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--mute", default="")
     parser.add_argument("--say", default="")
     parser.add_argument("--ignore_sigterm", action="store_true")
+    parser.add_argument("--num_stuck", type=int, default=0)
     parser.add_argument("--exit_at_start", type=int, default=-1)
     flags = parser.parse_args(arguments)
     if flags.ignore_sigterm:
@@ -225,6 +229,7 @@ def main(arguments: Sequence[str]) -> None:
         flags.epoch,
         flags.num_execution_threads,
         flags.mute.split(","),
+        num_stuck=flags.num_stuck,
     )
     worker.run()
     context.term()

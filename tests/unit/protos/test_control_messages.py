@@ -72,6 +72,7 @@ VALUES = {
     bytes: st.binary(max_size=20),
     list: st.lists(TEXTS, max_size=3),
     bool: st.booleans(),
+    float: st.floats(allow_nan=False),
 }
 # Whatever msgpack can carry, right or wrong.
 ANYTHING = st.recursive(
