@@ -9,8 +9,8 @@ Source: tensorgate's own; of the file's form, tensorflow_serving/apis/prediction
 import logging
 import math
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -28,8 +28,9 @@ logger = logging.getLogger("tensorgate.worker.golden_requests")
 GOLDEN_REQUESTS = os.path.join("assets.extra", "tensorgate_golden_requests")
 MAX_NUM_RECORDS = 1000
 
-# memoryview's letters for the element types that have a tolerance, and for those that must be equal.
-_FLOATS = {"float": "f", "double": "d", "half": "e"}
+# struct's letters for the element types that have a tolerance; all others must be equal.
+_UPPER_HALF_OF_FLOAT = "H"
+_FLOATS = {"float": "f", "double": "d", "half": "e", "bfloat16": _UPPER_HALF_OF_FLOAT}
 _COMPLEX = {"complex64": "f", "complex128": "d"}
 
 
@@ -112,7 +113,11 @@ def _tensor_difference(answer: TensorProto, golden: TensorProto, tolerance: floa
 
 
 def _numbers(values: bytes, letter: str) -> Sequence[float]:
-    return cast("Sequence[float]", memoryview(values).cast(letter))  # type: ignore[call-overload]
+    count = len(values) // struct.calcsize(f"<{letter}")
+    numbers = struct.unpack(f"<{count}{letter}", values)
+    if letter == _UPPER_HALF_OF_FLOAT:
+        return struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *(number << 16 for number in numbers)))
+    return numbers
 
 
 def _number_difference(

@@ -111,6 +111,12 @@ class ModelServer:
         return int(re.findall(r"worker-0 started: pid (\d+)", self.log)[-1])
 
     @property
+    def live_workers(self) -> dict[str, int]:
+        """Workers that run, by name: their process ids."""
+        started = dict(re.findall(r"(worker-\d+) started: pid (\d+)", self.log))
+        return {name: int(pid) for name, pid in started.items() if process_exists(int(pid))}
+
+    @property
     def run_directory(self) -> pathlib.Path:
         """Where the worker's sockets are, from its command line."""
         arguments = pathlib.Path(f"/proc/{self.worker_pid}/cmdline").read_bytes().decode().split("\0")
