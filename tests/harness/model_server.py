@@ -108,7 +108,7 @@ class ModelServer:
     @property
     def worker_pid(self) -> int:
         """The worker that started last, as the log has it."""
-        return int(re.findall(r"worker-0 started: pid (\d+)", self.log)[-1])
+        return int(re.findall(r"worker-\d+ started: pid (\d+)", self.log)[-1])
 
     @property
     def live_workers(self) -> dict[str, int]:
