@@ -36,7 +36,7 @@ class FakeWorker:
 
     Payloads: ``hold``, or one with HOLD_MARK in it, is answered only when cancelled; ``fail CODE TEXT`` with that
     error; ``exit N`` and ``kill`` end the process; everything else is echoed. Models named ``missing`` fail to load,
-    ``exit`` ends the process, ``slow`` is loaded only when another load comes. Commands in ``mute`` are never answered.
+    ``exit`` ends the process, ``greedy`` takes memory without end, ``slow`` is loaded only when another load comes. Commands in ``mute`` are never answered.
     """
 
     def __init__(
@@ -177,10 +177,18 @@ class FakeWorker:
             raise ServingError(Code.NOT_FOUND, f"no SavedModel in {fields['path']}")
         if fields["name"] == "exit":
             os._exit(5)
+        if fields["name"] == "greedy":
+            self.hoard()
         handle = fields["handle"]
         assert isinstance(handle, int)
         self.handles.add(handle)
         return {"signature_def_map": self.signature_def_map, "load_us": 1234}
+
+    def hoard(self) -> None:
+        """Takes memory until there is none."""
+        taken = []
+        while True:
+            taken.append(b"x" * (16 << 20))
 
     def _do_unload(self, fields: dict[str, object]) -> dict[str, object]:
         if fields["handle"] not in self.handles:
