@@ -36,7 +36,8 @@ class FakeWorker:
 
     Payloads: ``hold``, or one with HOLD_MARK in it, is answered only when cancelled; ``fail CODE TEXT`` with that
     error; ``exit N`` and ``kill`` end the process; everything else is echoed. Models named ``missing`` fail to load,
-    ``exit`` ends the process, ``greedy`` takes memory without end, ``slow`` is loaded only when another load comes. Commands in ``mute`` are never answered.
+    ``exit`` ends the process, ``greedy`` takes memory without end, ``slow`` is loaded only when another load comes.
+    Commands in ``mute`` are never answered.
     """
 
     def __init__(

@@ -84,9 +84,11 @@ def test_a_version_that_does_not_fit_is_refused_and_loaded_when_another_has_left
     server = start_server(f"--model_config_file={config}", "--model_memory_budget_mb=3")
     unseen.rename(base_path / "2")
     wait_until(lambda: status_of(server, 2)[0] == "END", "the refusal of version 2")
-    state, code, text = status_of(server, 2)
+    _, code, text = status_of(server, 2)
     assert code == "RESOURCE_EXHAUSTED"
-    assert text.startswith("Insufficient resources to load servable {name: m version: 2}: it is expected to take 1.2 MB")
+    assert text.startswith(
+        "Insufficient resources to load servable {name: m version: 2}: it is expected to take 1.2 MB"
+    )
     assert predicts(server, 3)
     assert server.log.count("{name: m version: 2} is not loaded") == 1
     shutil.rmtree(other / "1")
