@@ -177,8 +177,8 @@ def test_a_load_that_kills_its_worker_is_given_up_and_says_why(
     assert server.process.wait(60) == 255
     assert re.search(
         r"1 servable\(s\) did not become available: {{name: exit version: 2} due to error: INTERNAL: loading"
-        r" {name: exit version: 2} has ended its worker 3 times in a row and is not tried again; the last time worker-0 \(pid \d+\)"
-        r" exited with code 5}, }",
+        r" {name: exit version: 2} has ended its worker 3 times in a row and is not tried again; the last time"
+        r" worker-0 \(pid \d+\) exited with code 5}, }",
         server.log,
     )
 
