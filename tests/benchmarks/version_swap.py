@@ -4,8 +4,8 @@
 
 One server with the tutorial's softmax model, asked by one client at a steady rate, and a big model whose versions
 follow each other. Times are of the client's requests: at rest, from the moment a new version begins to load until it
-serves, and from then until the old one is gone. Memory is that of the gateway and of all workers together when the old version has
-gone. Other work on the machine shows in all of them alike.
+serves, and from then until the old one is gone. Memory is that of the gateway and of all workers together when the old
+version has gone. Other work on the machine shows in all of them alike.
 """
 
 import argparse
@@ -145,9 +145,8 @@ def measure(isolation: str, small: pathlib.Path, version: pathlib.Path, folder: 
             show(isolation, name, times_ms)
         print(f"{isolation:8} {client.num_failed} requests failed; a load takes {statistics.median(load_s):.2f} s")
         for at in sorted({0, 1, cycles // 3, 2 * cycles // 3, cycles}):
-            print(
-                f"{isolation:8} memory after {at:3} cycles: gateway {memory[at][0]:.0f} MB, workers {memory[at][1]:.0f} MB"
-            )
+            gateway, workers = memory[at]
+            print(f"{isolation:8} memory after {at:3} cycles: gateway {gateway:.0f} MB, workers {workers:.0f} MB")
 
 
 def place(version: pathlib.Path, path: pathlib.Path) -> None:
