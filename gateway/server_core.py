@@ -71,10 +71,11 @@ class ServerCore:
         Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit, and for workers that cannot be as asked.
         """
         loop = asyncio.get_running_loop()
-        plan = WorkerPlan(options, os.environ, num_cpus, num_cores())
         self._options = options
         self._clock = clock
         self._settings: SettingsOfModels = options.model_settings
+        # Before anything is opened, since it may refuse.
+        plan = WorkerPlan(options, os.environ, num_cpus, num_cores(), self._settings.of)
 
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)

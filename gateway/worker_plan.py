@@ -6,13 +6,14 @@ checked at start; pure after that, for the edge loop's thread.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tensorgate.gateway.dispatch.devices import CPU, Slot, environment_of, slots_of
 from tensorgate.gateway.dispatch.supervisor import WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerSettings
+from tensorgate.gateway.model_settings import SettingsOfModels
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -32,20 +33,27 @@ _THREAD_SETTINGS = ("num_execution_threads", "intra_op_parallelism_threads", "in
 class WorkerPlan:
     """``slots``, and by slot or by a model's name what holds there."""
 
-    def __init__(self, options: ServerOptions, environment: Mapping[str, str], num_cpus: int, num_cores: int) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        environment: Mapping[str, str],
+        num_cpus: int,
+        num_cores: int,
+        model_settings_of: Callable[[str], ModelSettings],
+    ) -> None:
         """``environment``: ours, which workers inherit; ``num_cpus``: granted to the process, of ``num_cores`` that it
-        may run on.
+        may run on; ``model_settings_of``: what holds for a model, by its name, asked anew for each version.
 
-        Raises ServingError INVALID_ARGUMENT for devices that cannot be, and for settings that name no worker or ask
-        for threads of their own in a process that is not theirs.
+        Raises ServingError INVALID_ARGUMENT for devices that cannot be, and where ``check`` does of the options' own
+        settings.
         """
         self._options = options
+        self._model_settings_of = model_settings_of
         self._num_cpus = num_cpus
         self._is_throttled = num_cpus < num_cores
         self.slots = slots_of(options.devices, options.num_workers)
         self.isolation = Isolation(options.worker_isolation)
-        for settings in (options.model_settings.defaults, *options.model_settings.named.values()):
-            self._check(settings)
+        self.check(options.model_settings)
         shares_device = options.num_workers > 1 or any(
             self._isolation_of(settings) is not Isolation.DEVICE
             for settings in (options.model_settings.defaults, *options.model_settings.named.values())
@@ -79,7 +87,7 @@ class WorkerPlan:
 
     def settings_of(self, name: str) -> WorkerSettings:
         """How a model wants to be hosted."""
-        settings = self._options.model_settings.of(name)
+        settings = self._model_settings_of(name)
         return WorkerSettings(
             self._isolation_of(settings), settings.replicas, frozenset(settings.workers), settings.num_execution_threads
         )
@@ -92,7 +100,7 @@ class WorkerPlan:
 
     def load_options(self, name: str, options: LoadOptions) -> LoadOptions:
         """``options`` with what a model has of its own, and with threads for the processors granted."""
-        settings = self._options.model_settings.of(name)
+        settings = self._model_settings_of(name)
         if settings.HasField("golden_tolerance"):
             options = replace(options, golden_tolerance=settings.golden_tolerance)
         config = ConfigProto.FromString(options.session_config)
@@ -108,6 +116,11 @@ class WorkerPlan:
 
     def _isolation_of(self, settings: ModelSettings) -> Isolation:
         return _ISOLATIONS.get(settings.worker_isolation, self.isolation)
+
+    def check(self, settings: SettingsOfModels) -> None:
+        """Raises ServingError INVALID_ARGUMENT for settings that name no worker of ours or ask for what cannot be."""
+        for each in (settings.defaults, *settings.named.values()):
+            self._check(each)
 
     def _check(self, settings: ModelSettings) -> None:
         whose = f"Model settings of {settings.name!r}" if settings.name else "Model settings for all models"

@@ -104,6 +104,11 @@ class WorkerPool:
         """Whether any worker should be up."""
         return bool(self._groups)
 
+    @property
+    def supervisors(self) -> list[Supervisor]:
+        """Of the workers that should be up, in the order in which they were made; from any thread."""
+        return [supervisor for group in list(self._groups.values()) for supervisor in group.supervisors]
+
     def subscribe(self, on_up: OnUp, on_down: OnDown) -> None:
         """Supervisor.subscribe, for every worker; before ``start``."""
         self._listeners.append((on_up, on_down))

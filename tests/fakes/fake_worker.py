@@ -36,8 +36,8 @@ class FakeWorker:
 
     Payloads: ``hold``, or one with HOLD_MARK in it, is answered only when cancelled; ``fail CODE TEXT`` with that
     error; ``exit N`` and ``kill`` end the process; everything else is echoed. Models named ``missing`` fail to load,
-    ``exit`` ends the process, ``greedy`` takes memory without end, ``slow`` is loaded only when another load comes.
-    Commands in ``mute`` are never answered.
+    ``exit``, or with a file ``crash`` in their folder, end the process, ``greedy`` takes memory without end, ``slow``
+    is loaded only when another load comes. Commands in ``mute`` are never answered.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class FakeWorker:
     def _do_load(self, fields: dict[str, object]) -> dict[str, object]:
         if fields["name"] == "missing":
             raise ServingError(Code.NOT_FOUND, f"no SavedModel in {fields['path']}")
-        if fields["name"] == "exit":
+        if fields["name"] == "exit" or os.path.exists(f"{fields['path']}/crash"):
             os._exit(5)
         if fields["name"] == "greedy":
             self.hoard()

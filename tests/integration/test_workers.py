@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -48,7 +49,7 @@ def rounds(number: int) -> TensorProto:
     return TensorProto(dtype=types_pb2.DT_INT32, int_val=[number])
 
 
-def version_status(server: ModelServer, name: str, version: int) -> dict[str, object]:
+def version_status(server: ModelServer, name: str, version: int) -> dict[str, Any]:
     answer = server.rest("GET", f"/v1/models/{name}")[1]
     (found,) = [each for each in answer["model_version_status"] if each["version"] == str(version)]
     return dict(found)
@@ -70,6 +71,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory, saved_models: pathlib.
             config_flag(folder, models),
             settings_flag(folder, 'model { name: "slow" workers: "worker-1" }'),
             "--num_workers=2",
+            "--devices=cpu",
             "--worker_heartbeat_timeout_s=3",
         )
 
@@ -80,6 +82,12 @@ def test_each_worker_gets_a_copy_of_a_model_and_a_model_of_chosen_workers_is_on_
     log = two_workers.log
     loads = sorted(re.findall(r"(worker-\d) loaded {name: (\w+) version: \d+}", log))
     assert loads == [("worker-0", "half_plus_two"), ("worker-1", "half_plus_two"), ("worker-1", "slow")]
+
+
+def test_workers_on_the_cpu_see_no_gpu(two_workers: ModelServer) -> None:
+    for pid in two_workers.live_workers.values():
+        environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert b"CUDA_VISIBLE_DEVICES=-1" in environment
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -181,6 +189,24 @@ def test_a_load_that_kills_its_worker_is_given_up_and_says_why(
         r" worker-0 \(pid \d+\) exited with code 5}, }",
         server.log,
     )
+
+
+def test_a_version_that_serves_and_then_kills_whoever_loads_it_again_ends_and_the_others_come_back(
+    start_server: StartServer, own_model: OwnModel, tmp_path: pathlib.Path
+) -> None:
+    base_paths = {name: tmp_path / name for name in ("good", "fragile")}
+    for path in base_paths.values():
+        shutil.copytree(own_model("half_plus_two", 1) / "1", path / "1")
+        shutil.rmtree(tmp_path / "models")
+    server = start_server(config_flag(tmp_path, base_paths), f"--worker_command={sys.executable} {FAKE_WORKER}")
+    (base_paths["fragile"] / "1" / "crash").touch()
+    os.kill(server.worker_pid, signal.SIGKILL)
+    wait_until(lambda: version_status(server, "fragile", 1)["state"] == "END", "the end of the fragile version")
+    status = version_status(server, "fragile", 1)["status"]
+    assert status["error_code"] == "INTERNAL"
+    assert "has ended its worker 3 times in a row and is not tried again" in status["error_message"]
+    wait_until(lambda: server.rest("GET", "/readyz")[0] == 200, "the good version back")
+    assert version_status(server, "good", 1)["state"] == "AVAILABLE"
 
 
 def test_requests_in_flight_on_several_workers_are_finished_when_the_server_is_stopped(

@@ -20,7 +20,8 @@ def plan_of(
     path = tmp_path / "settings"
     path.write_text(settings, encoding="utf-8")
     parsed = parse(["--model_base_path=/m", f"--model_settings_file={path}", *flags])
-    return WorkerPlan(options.from_flags(parsed), environment or {}, num_cpus, 8)
+    made = options.from_flags(parsed)
+    return WorkerPlan(made, environment or {}, num_cpus, 8, made.model_settings.of)
 
 
 def test_without_settings_a_model_is_on_every_worker_of_its_device(tmp_path: Path) -> None:

@@ -125,8 +125,10 @@ def test_a_version_of_its_own_gets_workers_in_the_slots_of_its_model_that_end_wi
         assert {each.options.environment["DEVICE"] for each in scene.supervisors[:2]} == {"worker-0", "worker-1"}
         assert {each.options.num_execution_threads for each in scene.supervisors} == {3}
         assert {each.num_listeners for each in scene.supervisors} == {1}
+        assert [each.name for each in scene.pool.supervisors] == [f"worker-{number}" for number in (2, 3, 4, 5)]
         await scene.pool.close(of("m", 1))
         assert list(scene.states().values()) == ["stopped", "stopped", "up", "up"]
+        assert [each.name for each in scene.pool.supervisors] == ["worker-4", "worker-5"]
         await scene.pool.close(of("m", 1))
         await scene.pool.stop(1.0)
         assert [each.stopped_with for each in scene.supervisors] == [[5.0], [5.0], [1.0], [1.0]]
