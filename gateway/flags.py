@@ -6,9 +6,10 @@ outcome. Constant data, read by any thread.
 Source: names, types and defaults from tensorflow_serving/model_servers/main.cc. The help texts are ours.
 """
 
-import os
 from dataclasses import dataclass
 from enum import Enum
+
+from tensorgate.gateway.cgroup import granted_cpus
 
 FlagValue = bool | int | float | str
 
@@ -30,7 +31,7 @@ class PerCpu:
     times: int
 
     def value(self) -> int:
-        return self.times * len(os.sched_getaffinity(0))
+        return self.times * granted_cpus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,28 @@ OWN_FLAGS = (
         "How requests go to workers of this host: stream (a unix socket, the fastest) or zmq (ZeroMQ).",
     ),
     Flag("grpc_edge_threads", _INT32, 1, "Native threads that serve gRPC and dispatch requests."),
+    Flag(
+        "num_workers", _INT32, 1, "Worker processes on each device; every model is on all of them unless it says less."
+    ),
+    Flag(
+        "devices",
+        _STRING,
+        "",
+        "Comma list of cpu, gpu:0, gpu:1, …: each gets workers that see no other GPU; empty: what TensorFlow finds.",
+    ),
+    Flag(
+        "worker_isolation",
+        _STRING,
+        "device",
+        "Who shares a worker process: all models of a device, the versions of a model, or no version with another.",
+    ),
+    Flag("model_memory_budget_mb", _INT64, 0, "Megabytes (2^20 bytes) that loaded versions may take; 0: no bound."),
+    Flag(
+        "worker_stuck_timeout_s",
+        _FLOAT,
+        0.0,
+        "Seconds that a worker with requests may go without answering any before it is replaced; 0: for ever.",
+    ),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),

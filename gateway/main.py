@@ -14,6 +14,7 @@ import sys
 import uvloop
 
 from tensorgate.gateway import flag_parser, options
+from tensorgate.gateway.cgroup import granted_cpus
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.log_lines import OneLineFormatter
 from tensorgate.gateway.server_core import ServerCore
@@ -73,7 +74,7 @@ async def serve(server_options: options.ServerOptions) -> int:
         loop.add_signal_handler(number, on_signal, number)
 
     try:
-        core = ServerCore(server_options, SystemClock(), len(os.sched_getaffinity(0)))
+        core = ServerCore(server_options, SystemClock(), granted_cpus())
     except ServingError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return START_FAILED

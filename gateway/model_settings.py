@@ -53,6 +53,8 @@ def settings_of(settings: ModelSettingsList) -> SettingsOfModels:
     for name, entry in entries.items():
         merged = ModelSettings()
         merged.CopyFrom(defaults)
+        if entry.workers:  # in place of the defaults' list, not added to it
+            merged.ClearField("workers")
         merged.MergeFrom(entry)
         named[name] = merged
     return SettingsOfModels(defaults, MappingProxyType(named))

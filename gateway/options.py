@@ -36,6 +36,7 @@ from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
 WORKER_TRANSPORTS = ("stream", "zmq")
+WORKER_ISOLATIONS = ("device", "model", "version")
 
 # How a worker is started unless --worker_command says otherwise.
 BUILT_IN_WORKER_COMMAND = python_command("tensorgate.workers.main")
@@ -115,6 +116,16 @@ class ServerOptions:
     model_settings_file: str
     """Empty: there is none."""
 
+    num_workers: int
+    """On each device, at least 1."""
+    devices: str
+    """A comma list, as given."""
+    worker_isolation: str
+    """One of ``WORKER_ISOLATIONS``."""
+    model_memory_budget_bytes: int
+    """0: no bound."""
+    worker_stuck_timeout_s: float
+    """0: never."""
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
     worker_transport: str
@@ -198,6 +209,11 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         num_tflite_pools=platform.num_tflite_pools,
         model_settings=read_model_settings(parsed.get_string("model_settings_file")),
         model_settings_file=parsed.get_string("model_settings_file"),
+        num_workers=max(1, _at_least_zero(parsed, "num_workers")),
+        devices=parsed.get_string("devices"),
+        worker_isolation=_one_of(parsed, "worker_isolation", WORKER_ISOLATIONS),
+        model_memory_budget_bytes=_at_least_zero(parsed, "model_memory_budget_mb") << 20,
+        worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

@@ -9,11 +9,13 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -23,16 +25,20 @@ from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsMana
 from tensorgate.gateway.core.basic_manager import BasicManager
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.event_bus import EventBus
+from tensorgate.gateway.core.resource_tracker import ResourceTracker
+from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
+from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
-from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
+from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
@@ -48,9 +54,12 @@ from tensorgate.gateway.rpc.prediction_service import PredictionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from tensorgate.gateway.sources.resource_estimate import estimated_bytes
 from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
+from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
+from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
 logger = logging.getLogger("tensorgate.server")
 
@@ -67,7 +76,7 @@ class ServerCore:
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
         """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket.
 
-        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit.
+        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit, and for workers that cannot be as asked.
         """
         loop = asyncio.get_running_loop()
         self._options = options
@@ -77,6 +86,10 @@ class ServerCore:
         rest_tls = read_tls_config(options.rest_api_ssl_config_file) if options.rest_api_ssl_config_file else None
         self._rest_tls = None if rest_tls is None else ChangingSslContext(rest_tls)
         self._watching: list[asyncio.Task[None]] = []
+        # What holds at the start, until a reload says otherwise.
+        self._settings_of: Callable[[str], ModelSettings] = options.model_settings.of
+        # Before anything is opened, since it may refuse.
+        plan = WorkerPlan(options, os.environ, num_cpus, num_cores(), self._model_settings)
 
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
@@ -88,23 +101,20 @@ class ServerCore:
         self._monitor = ServableStateMonitor(self._bus)
 
         # Workers.
-        self._placement = Placement()
-        self._supervisor = Supervisor(
-            WorkerOptions(
-                name="worker-0",
-                num_execution_threads=options.num_execution_threads,
-                command=options.worker_command,
-                heartbeat_timeout_s=options.worker_heartbeat_timeout_s,
-                uses_stream=options.worker_transport == "stream",
-            ),
-            self._context,
-            loop,
-            self._run_directory,
-            clock,
+        oom_kills = OomKills()
+        self._pool = WorkerPool(
+            plan.slots,
+            plan.worker_options,
+            lambda worker: Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills),
+            plan.settings_of,
+            WORKER_STOP_TIMEOUT_S,
         )
+        # Where versions have workers of their own, those start with them.
+        self._starts_workers_first = plan.isolation is Isolation.DEVICE
+        self._placement = Placement(self._pool, self._give_up)
         # The dispatcher hears first: a loader that is told of a new worker may publish a version on it at once.
-        self._supervisor.subscribe(self._dispatcher.add_worker, self._dispatcher.remove_worker)
-        self._supervisor.subscribe(self._placement.add_worker, self._placement.remove_worker)
+        self._pool.subscribe(self._dispatcher.add_worker, self._dispatcher.remove_worker)
+        self._pool.subscribe(self._placement.add_worker, self._placement.remove_worker)
 
         # A version's line.
         platforms: dict[str, str] = {}
@@ -127,10 +137,12 @@ class ServerCore:
                     options.num_tflite_pools,
                 ),
                 platforms,
+                plan.load_options,
             ),
             RoutePublisher(self._route_table),
             clock,
             load_retry_interval_s=options.load_retry_interval_s,
+            resources=_resource_tracker(options.model_memory_budget_bytes, plan),
         )
         config = CurrentConfig(options.model_server_config, options.models, options.model_settings)
         self._source = FileSystemStoragePathSource(
@@ -152,6 +164,7 @@ class ServerCore:
                 allows_labels_of_unavailable_versions=options.allow_version_labels_for_unavailable_models,
             ),
         )
+        self._settings_of = self._model_config.settings_of
         self._bus.subscribe(self._model_config.on_state)
         self._model_config_file = ModelConfigFile(
             options.model_config_file,
@@ -208,11 +221,18 @@ class ServerCore:
             else None
         )
 
+    def _model_settings(self, name: str) -> ModelSettings:
+        """What holds for the model now."""
+        return self._settings_of(name)
+
     def _policy_of(self, name: str) -> AspiredVersionPolicy:
-        policy = self._model_config.settings_of(name).aspired_version_policy
+        policy = self._model_settings(name).aspired_version_policy
         if policy == model_settings_pb2.RESOURCE_PRESERVING:
             return ResourcePreservingPolicy()
         return AvailabilityPreservingPolicy()
+
+    def _give_up(self, servable_id: ServableId, error: ServingError) -> None:
+        self._manager.give_up(servable_id, error)
 
     async def start(self) -> None:
         """Returns when the models of the configuration are available and gRPC answers.
@@ -237,7 +257,8 @@ class ServerCore:
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
         self._data_plane.start()
-        await self._supervisor.start()
+        if self._starts_workers_first:
+            await self._pool.start()
         await self._source.start()
         await self._model_config.wait_for_first_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
@@ -283,7 +304,18 @@ class ServerCore:
         # What still runs has outlived the drain or its client, and a run cannot be interrupted.
         is_running = self._dispatcher.num_outstanding > 0
         self._dispatcher.close()
-        await self._supervisor.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
+        await self._pool.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.
         await loop.run_in_executor(None, self._context.term)
         self._run_directory.remove()
+
+
+def _resource_tracker(budget_bytes: int, plan: WorkerPlan) -> ResourceTracker | None:
+    """None where there is no budget."""
+    if budget_bytes == 0:
+        return None
+
+    async def estimate(data: ServableData) -> int:
+        return plan.num_replicas(data.id.name) * await asyncio.to_thread(estimated_bytes, data.path)
+
+    return ResourceTracker(budget_bytes, estimate)

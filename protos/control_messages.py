@@ -42,6 +42,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "outputs_as_content": bool,
         "prefer_tflite_model": bool,
         "num_tflite_pools": int,
+        "golden_tolerance": float,
     },
     "unload": {"handle": int},
     "ping": {},

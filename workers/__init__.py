@@ -3,5 +3,5 @@
 One request, its second half, is all in _native: data_loop → execution_pool → predict (inference, session_run) → … →
 data_loop.
 One model version, its second half: commands → servables (saved_model, tflite, hashmap) → (_native) session → warmup →
-data_loop.
+golden_requests → data_loop.
 """

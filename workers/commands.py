@@ -19,6 +19,7 @@ from tensorgate._native.data_loop import DataLoop
 from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.workers.golden_requests import check_golden_requests
 from tensorgate.workers.mailbox import Mailbox
 from tensorgate.workers.servables import Servable, VersionToLoad, open_servable
 from tensorgate.workers.warmup import warm_up
@@ -195,7 +196,7 @@ class CommandServer:
 
 
 def _open_warm(fields: Mapping[str, Any]) -> Servable:
-    """What the fields of ``load`` ask for, loaded and warmed up; raises ServingError."""
+    """What the fields of ``load`` ask for, loaded, warmed up and checked; raises ServingError."""
     servable = open_servable(
         fields["platform"],
         VersionToLoad(
@@ -212,6 +213,7 @@ def _open_warm(fields: Mapping[str, Any]) -> Servable:
     try:
         if fields["num_warmup_iterations"] > 0:
             warm_up(servable.warmup_methods, fields["path"], fields["num_warmup_iterations"])
+        check_golden_requests(servable.warmup_methods, fields["path"], fields["golden_tolerance"])
     except BaseException:
         servable.close()
         raise

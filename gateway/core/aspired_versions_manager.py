@@ -70,6 +70,7 @@ class AspiredVersionsManager:
         self.max_parallel_loads = max_parallel_loads
         self._harnesses: dict[str, dict[int, LoaderHarness]] = {}
         self._wishes: dict[str, Sequence[ServableData]] = {}
+        self._refused: set[ServableId] = set()
         self._num_loading = 0
 
     # --- events -------------------------------------------------------------------------------------------------------
@@ -103,6 +104,35 @@ class AspiredVersionsManager:
         harness.fail(error)
         self._publish(servable_id, ManagerState.END, error)
         return False
+
+    def load_refused(self, servable_id: ServableId, error: ServingError) -> None:
+        """There is not enough left of some resource to begin the load; it has ended until ``resources_freed``."""
+        harness = self._harness(servable_id)
+        self._num_loading -= 1
+        harness.fail(error)
+        self._refused.add(servable_id)
+        self._publish(servable_id, ManagerState.END, error)
+
+    def resources_freed(self) -> None:
+        """Versions that were refused, and are still wanted, are new again."""
+        for servable_id in sorted(self._refused):
+            harness = self._harnesses.get(servable_id.name, {}).get(servable_id.version)
+            if harness is not None and harness.is_aspired and harness.state is HarnessState.ERROR:
+                self._harnesses[servable_id.name][servable_id.version] = LoaderHarness(harness.data)
+                self._publish(servable_id, ManagerState.START)
+        self._refused.clear()
+
+    def give_up(self, servable_id: ServableId, error: ServingError) -> bool:
+        """A version that is READY is lost for good. True: withdraw and unload it, and report ``unload_finished``, with
+        which it ends with ``error``. False: it is not READY, so it has ended or is on its way out.
+        """
+        harness = self._harnesses.get(servable_id.name, {}).get(servable_id.version)
+        if harness is None or harness.state is not HarnessState.READY:
+            return False
+        harness.begin_unload()
+        harness.error = error
+        self._publish(servable_id, ManagerState.UNLOADING)
+        return True
 
     def retry_load(self, servable_id: ServableId, last_error: ServingError) -> Retry:
         """The retry interval is over, or was cut short; the answer says how to go on."""

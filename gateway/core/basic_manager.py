@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager, Load, Retry, Unload
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.loader import Loader, LoaderFactory, Publisher
+from tensorgate.gateway.core.resource_tracker import ResourceTracker
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.protos.status_codes import Code, ServingError
@@ -35,12 +37,15 @@ class BasicManager:
         clock: Clock,
         *,
         load_retry_interval_s: float = 60.0,
+        resources: ResourceTracker | None = None,
     ) -> None:
+        """``resources``: what must grant a version memory before it is loaded; None: there is always enough."""
         self._versions = versions
         self._loader_factory = loader_factory
         self._publisher = publisher
         self._clock = clock
         self._load_retry_interval_s = load_retry_interval_s
+        self._resources = resources
         self._loaders: dict[ServableId, Loader] = {}
         # Versions between two attempts. The first event cuts the interval short; the second says that a load which is
         # due may ask again whether it may run.
@@ -58,6 +63,11 @@ class BasicManager:
         """How many loads may run at once from now on, at least 1."""
         self._versions.max_parallel_loads = max(number, 1)
         self._act()
+
+    def give_up(self, servable_id: ServableId, error: ServingError) -> None:
+        """A version that serves cannot be kept loaded: it leaves and ends with ``error``. Nothing for any other."""
+        if not self._is_stopped and self._versions.give_up(servable_id, error):
+            self._begin(self._unload(servable_id), f"give up {servable_id}")
 
     async def stop(self) -> None:
         """Begins nothing more and ends the tasks. Idempotent."""
@@ -98,6 +108,12 @@ class BasicManager:
 
     async def _load(self, data: ServableData) -> None:
         began_s = self._clock.monotonic_s()
+        if self._resources is not None:
+            refusal = await self._attempt(partial(self._resources.reserve, data))
+            if refusal is not None:
+                logger.error("%s is not loaded: %s", data.id, refusal)
+                self._versions.load_refused(data.id, refusal)
+                return
         logger.info("loading %s from %s", data.id, data.path)
         while (error := await self._attempt(lambda: self._load_once(data))) is not None:
             if not self._versions.load_failed(data.id, error):
@@ -105,6 +121,7 @@ class BasicManager:
             elif await self._may_retry(data.id, error):
                 continue
             self._loaders.pop(data.id, None)
+            self._release(data.id)
             return
         if not self._versions.load_succeeded(data.id):
             logger.info("%s is no longer wanted; unloading it again", data.id)
@@ -164,7 +181,14 @@ class BasicManager:
             logger.error("unloading %s failed: %s", servable_id, error)
 
     async def _unload_once(self, servable_id: ServableId) -> ServingError | None:
-        return await self._attempt(self._loaders.pop(servable_id).unload)
+        error = await self._attempt(self._loaders.pop(servable_id).unload)
+        self._release(servable_id)
+        return error
+
+    def _release(self, servable_id: ServableId) -> None:
+        if self._resources is not None:
+            self._resources.release(servable_id)
+            self._versions.resources_freed()
 
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> ServingError | None:
         """Does one step of a loader's or a publisher's; what goes wrong in it is a value, for its version alone."""

@@ -1,37 +1,66 @@
-"""Decides which worker hosts a servable, and tells loaders when their worker has gone.
+"""Decides which workers host a servable, and tells loaders when one of their workers has gone.
 
-Between the control line and the workers: the supervisor reports workers up and down, loaders ask for one. Owned by the
-edge loop's thread.
+Between the control line and the workers: supervisors report workers up and down, loaders ask for one for each of their
+copies, and the worker pool says which may be asked. Owned by the edge loop's thread.
 """
 
 import asyncio
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from tensorgate.gateway.core.loader import Loader, LoaderFactory
+from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
 from tensorgate.gateway.dispatch.worker_loader import LoaderState, WorkerLoader
+from tensorgate.gateway.dispatch.worker_pool import Home
 from tensorgate.protos.control_messages import TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
 
 NO_WORKER_TEXT = "No worker is up; the log says why."
 
 
-class Placement:
-    """The Host of all loaders: the live worker with the fewest servables takes the next one.
+class Homes(Protocol):
+    """The worker pool, as placement sees it."""
 
-    ``add_worker`` and ``remove_worker`` are meant for Supervisor.subscribe.
+    @property
+    def wants_workers(self) -> bool:
+        """Whether any worker should be up."""
+        ...
+
+    async def open(self, servable_id: ServableId) -> Home:
+        """Where a version may be loaded. Raises ServingError."""
+        ...
+
+    async def close(self, servable_id: ServableId) -> None:
+        """The version has left its home. Idempotent."""
+
+
+class Placement:
+    """The Host of all loaders: of the live workers in a version's home, the one with the fewest servables comes first.
+
+    ``add_worker`` and ``remove_worker`` are meant for WorkerPool.subscribe.
     """
 
-    def __init__(self, wait_for_worker_s: float = 60.0) -> None:
-        """``wait_for_worker_s``: how long a load waits for a worker to come up before it fails."""
+    def __init__(
+        self,
+        homes: Homes,
+        on_given_up: Callable[[ServableId, ServingError], None] | None = None,
+        wait_for_worker_s: float = 60.0,
+    ) -> None:
+        """``on_given_up`` hears of a loaded version that has lost its workers for good, and why.
+
+        ``wait_for_worker_s``: how long a load waits for a worker to come up before it fails.
+        """
+        self._homes = homes
+        self._on_given_up = on_given_up
         self._wait_for_worker_s = wait_for_worker_s
         # Both keep the order in which things came: workers that are equally busy are taken in that order.
         self._loaders: dict[WorkerClient, dict[WorkerLoader, None]] = {}
-        self._worker_of: dict[WorkerLoader, WorkerClient] = {}
         self._made: weakref.WeakSet[WorkerLoader] = weakref.WeakSet()
-        self._has_worker = asyncio.Event()
+        self._worker_came = asyncio.Event()
+        self._suspects = asyncio.Lock()
         self._last_handle = 0
         self._closed = False
         self._trouble = NO_WORKER_TEXT
@@ -40,19 +69,27 @@ class Placement:
     def trouble(self) -> str:
         """Why some version that should be served is not, for a readiness check; empty where all is well.
 
-        From any thread. While the first versions load there is no trouble: nothing was being served yet.
+        From any thread. While the first versions load there is no trouble: nothing was being served yet. Nor is there
+        while a version has a copy left that serves.
         """
-        return self._trouble
+        return self._trouble if self._homes.wants_workers else ""
 
-    def loader_factory(self, options: LoadOptions, platforms: Mapping[str, str] | None = None) -> LoaderFactory:
-        """Makes loaders that place their version here, all with the same options.
+    def loader_factory(
+        self,
+        options: LoadOptions,
+        platforms: Mapping[str, str] | None = None,
+        own_options: Callable[[str, LoadOptions], LoadOptions] | None = None,
+    ) -> LoaderFactory:
+        """Makes loaders that place their version here, all with the same options but for what ``own_options`` changes.
 
         ``platforms``: of models, by name, read when a loader is made; a model that is not in it is TensorFlow's.
+        ``own_options``: a model's name and the common options to the model's own.
         """
         platform_of = {} if platforms is None else platforms
 
         def make_loader(data: ServableData) -> Loader:
-            loader = WorkerLoader(data, self, platform_of.get(data.id.name, TENSORFLOW_PLATFORM), options)
+            chosen = options if own_options is None else own_options(data.id.name, options)
+            loader = WorkerLoader(data, self, platform_of.get(data.id.name, TENSORFLOW_PLATFORM), chosen)
             self._made.add(loader)
             return loader
 
@@ -62,23 +99,20 @@ class Placement:
         """Versions that are loaded, or being loaded, on a worker."""
         return len(self._loaders.get(worker, {}))
 
-    # --- for the supervisor -------------------------------------------------------------------------------------------
+    # --- for the supervisors ------------------------------------------------------------------------------------------
 
     def add_worker(self, worker: WorkerClient) -> None:
         """A worker is up."""
         self._loaders[worker] = {}
-        self._has_worker.set()
+        self._worker_came.set()
+        self._worker_came = asyncio.Event()
         self._look_for_trouble()
 
-    def remove_worker(self, worker: WorkerClient, _cause: ServingError) -> None:
+    def remove_worker(self, worker: WorkerClient, cause: ServingError) -> None:
         """A worker is down: its loaders lose it. Does nothing for a worker that is not known."""
-        lost = self._loaders.pop(worker, {})
-        if not self._loaders:
-            self._has_worker.clear()
-        for loader in lost:
-            self._worker_of.pop(loader, None)
+        for loader in self._loaders.pop(worker, {}):
             if not self._closed:
-                loader.worker_lost()
+                loader.worker_lost(worker, cause)
         self._look_for_trouble()
 
     def _look_for_trouble(self) -> None:
@@ -92,42 +126,63 @@ class Placement:
 
     # --- for loaders (Host) -------------------------------------------------------------------------------------------
 
-    async def choose(self) -> WorkerClient:
-        """Host.choose."""
-        try:
-            await asyncio.wait_for(self._has_worker.wait(), self._wait_for_worker_s)
-        except asyncio.TimeoutError as error:
-            raise ServingError(
-                Code.UNAVAILABLE,
-                f"no worker came up within {self._wait_for_worker_s:g} s; its log says why",
-            ) from error
-        if not self._loaders:
-            raise ServingError(Code.UNAVAILABLE, "the worker went down again as it came up")
-        return min(self._loaders, key=self.num_servables)
+    @property
+    def suspects(self) -> asyncio.Lock:
+        """Host.suspects."""
+        return self._suspects
+
+    async def open(self, servable_id: ServableId) -> Home:
+        """Host.open."""
+        return await self._homes.open(servable_id)
+
+    async def close_home(self, servable_id: ServableId) -> None:
+        """Host.close_home."""
+        self._look_for_trouble()
+        await self._homes.close(servable_id)
+
+    async def take(self, loader: WorkerLoader, home: Home) -> WorkerClient:
+        """Host.take."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._wait_for_worker_s
+        while True:
+            free = [
+                worker
+                for worker, loaders in self._loaders.items()
+                if worker.name in home.workers and loader not in loaders
+            ]
+            if free:
+                worker = min(free, key=self.num_servables)
+                self._loaders[worker][loader] = None
+                return worker
+            try:
+                await asyncio.wait_for(self._worker_came.wait(), deadline_s - loop.time())
+            except asyncio.TimeoutError as error:
+                raise ServingError(
+                    Code.UNAVAILABLE,
+                    f"no worker came up within {self._wait_for_worker_s:g} s; its log says why",
+                ) from error
 
     def next_handle(self) -> int:
         """Host.next_handle."""
         self._last_handle += 1
         return self._last_handle
 
-    def attach(self, loader: WorkerLoader, worker: WorkerClient) -> None:
-        """Host.attach."""
-        self._loaders[worker][loader] = None
-        self._worker_of[loader] = worker
-
-    def detach(self, loader: WorkerLoader) -> None:
+    def detach(self, loader: WorkerLoader, worker: WorkerClient) -> None:
         """Host.detach."""
-        worker = self._worker_of.pop(loader, None)
-        if worker is not None and worker in self._loaders:
-            self._loaders[worker].pop(loader, None)
+        self._loaders.get(worker, {}).pop(loader, None)
         self._look_for_trouble()
 
     def restored(self, _loader: WorkerLoader) -> None:
         """Host.restored."""
         self._look_for_trouble()
 
+    def given_up(self, loader: WorkerLoader, cause: ServingError) -> None:
+        """Host.given_up."""
+        if self._on_given_up is not None and not self._closed:
+            self._on_given_up(loader.servable_id, cause)
+
     async def close(self) -> None:
-        """Ends every attempt to load a version again, for the end of the gateway: before the supervisors stop."""
+        """Ends every attempt to load a version again, for the end of the gateway: before the pool stops."""
         self._closed = True
         for loader in list(self._made):
             await loader.close()

@@ -10,15 +10,17 @@ Source: of the life cycle, tensorgate's own design; nothing upstream corresponds
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import zmq
 
+from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
-from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.gateway.dispatch.worker_client import WorkerClient, WorkerHealth
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
@@ -40,7 +42,8 @@ class WorkerOptions:
     ``start_timeout_s`` bounds process start to ``hello``. A worker is pinged every ``heartbeat_interval_s`` and killed
     when an answer is missing for ``heartbeat_timeout_s``. Respawns wait ``min_backoff_s``, doubling to
     ``max_backoff_s``, and begin at the minimum again after ``backoff_reset_s`` of life. ``uses_stream``: requests go
-    over a unix socket of their own; else over ZeroMQ.
+    over a unix socket of their own; else over ZeroMQ. A worker that has requests and answers none of them for
+    ``stuck_timeout_s`` is killed too, though it answers its heartbeat; 0: never.
     """
 
     name: str
@@ -54,6 +57,7 @@ class WorkerOptions:
     max_backoff_s: float = 10.0
     backoff_reset_s: float = 60.0
     uses_stream: bool = True
+    stuck_timeout_s: float = 0.0
 
 
 class _Incarnation:
@@ -67,6 +71,21 @@ class _Incarnation:
         self.process: WorkerProcess | None = None
         self.is_up = False
         self.verdict = ""
+
+
+class _Progress:
+    """Since when a worker has had requests without answering one of them."""
+
+    def __init__(self) -> None:
+        self._completed = -1
+        self._since_s = 0.0
+
+    def stuck_s(self, health: WorkerHealth, now_s: float) -> float:
+        """Seconds, as far as its heartbeats tell; 0 for a worker that answers or has nothing to do."""
+        if health.in_flight == 0 or health.completed != self._completed:
+            self._completed = health.completed
+            self._since_s = now_s
+        return now_s - self._since_s
 
 
 class Supervisor:
@@ -84,8 +103,11 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         run_directory: RunDirectory,
         clock: Clock,
+        oom_kills: OomKills | None = None,
     ) -> None:
+        """``oom_kills``: of all workers of this gateway; None: deaths for want of memory are not told from others."""
         self._options = options
+        self._oom_kills = oom_kills
         self._context = context
         self._loop = loop
         self._run_directory = run_directory
@@ -236,6 +258,8 @@ class Supervisor:
         client = WorkerClient(self._context, self._loop, self.name, self._epoch, endpoints)
         incarnation = _Incarnation(client, list(paths.values()))
         self._current = incarnation
+        if self._oom_kills is not None:
+            self._oom_kills.forget()
         try:
             incarnation.process = WorkerProcess(
                 self._loop,
@@ -283,11 +307,20 @@ class Supervisor:
             on_up(client)
         if not self._first_up.done():
             self._first_up.set_result(client)
+        progress = _Progress()
         while True:
             try:
-                await client.ping(self._options.heartbeat_timeout_s)
+                health = await client.ping(self._options.heartbeat_timeout_s)
             except ServingError as error:
                 self._condemn(incarnation, f"does not answer its heartbeat ({error.message}) and was killed")
+                return
+            stuck_s = progress.stuck_s(health, self._clock.monotonic_s())
+            if 0 < self._options.stuck_timeout_s <= stuck_s:
+                self._condemn(
+                    incarnation,
+                    f"answers its heartbeat but none of its {health.in_flight} requests for {stuck_s:.1f} s and was"
+                    " killed (see --worker_stuck_timeout_s)",
+                )
                 return
             await asyncio.sleep(self._options.heartbeat_interval_s)
 
@@ -305,6 +338,9 @@ class Supervisor:
         if process is None:
             raise RuntimeError("a worker without a process has exited")
         how = incarnation.verdict or process.describe_exit()
+        is_foreign_kill = not incarnation.verdict and process.exit_signal is signal.SIGKILL
+        if is_foreign_kill and self._oom_kills is not None and self._oom_kills.explains_a_kill():
+            how = "was killed by the kernel for want of memory (the control group's oom_kill count rose)"
         if not incarnation.is_up and process.last_words:
             how += f" before it was up, its last words: {process.last_words}"
         cause = ServingError(Code.UNAVAILABLE, f"{self.name} (pid {process.pid}) {how}")

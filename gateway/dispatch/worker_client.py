@@ -27,6 +27,9 @@ logger = logging.getLogger("tensorgate.worker_client")
 # A plain int: arithmetic on pyzmq's flag enums costs more than the call they are passed to.
 NOBLOCK = int(zmq.NOBLOCK)
 
+# Beyond what machines and batch sizes differ in.
+DEFAULT_GOLDEN_TOLERANCE = 1e-4
+
 # A worker binds its endpoints some time after it was started; connecting is tried this often.
 RECONNECT_INTERVAL_MS = 10
 
@@ -70,6 +73,8 @@ class LoadOptions:
     """Where a version has a model.tflite, it is served, and not the SavedModel."""
     num_tflite_pools: int = 1
     """How many requests such a version runs at a time, at least 1."""
+    golden_tolerance: float = DEFAULT_GOLDEN_TOLERANCE
+    """How far answers may be from those of the version's golden requests: |answer - golden| <= it * (1 + |golden|)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,7 @@ class WorkerClient:
                 "num_warmup_iterations": options.num_warmup_iterations,
                 "checks_method_names": options.checks_method_names,
                 "outputs_as_content": options.outputs_as_content,
+                "golden_tolerance": options.golden_tolerance,
             },
             None,
         )

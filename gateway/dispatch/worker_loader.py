@@ -1,12 +1,13 @@
-"""The loader of one version onto a worker, and its return to a worker after the old one has died.
+"""The loader of one version onto its workers, and its return to a worker after the old one has died.
 
-On a version's line: manager → loader harness → WorkerLoader ‖ the worker's ``load``. Owned by the edge loop's thread.
-Everything TensorFlow does happens in the worker; what stays here is the handle and the signatures.
+On a version's line: manager → loader harness → WorkerLoader ‖ the workers' ``load``. Owned by the edge loop's thread.
+Everything TensorFlow does happens in the workers; what stays here are handles and the signatures.
 
 Source: of the contract, tensorflow_serving/core/loader.h; upstream has no process between the two.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -16,36 +17,56 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.dispatch.worker import Replica
 from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.gateway.dispatch.worker_pool import Home
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, WRONG_SERVABLE_TYPE
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_loader")
 
-# Loading again after a worker's death: attempts wait longer and longer, so that a version whose loading kills its
-# worker leaves the others some time to serve.
+# Loading again after a worker's death: attempts wait longer and longer, so that a version that cannot be loaded any
+# more does not keep its worker busy with trying.
 MIN_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
+
+# A copy whose loading has ended its worker this often in a row is not tried any more: others live there too.
+MAX_LOAD_CRASHES = 3
 
 
 class Host(Protocol):
     """Placement, as a loader sees it."""
 
-    async def choose(self) -> WorkerClient:
-        """A live worker for one more servable, waited for if there is none; raises ServingError UNAVAILABLE."""
+    @property
+    def suspects(self) -> asyncio.Lock:
+        """Held while something is loaded that was being loaded when a worker died: one at a time, so that the next
+        death tells who was at fault."""
+        ...
+
+    async def open(self, servable_id: ServableId) -> Home:
+        """Where the version may be loaded; raises ServingError."""
+        ...
+
+    async def close_home(self, servable_id: ServableId) -> None:
+        """The version has left its home; returns when workers that were its own have ended. Idempotent."""
+
+    async def take(self, loader: "WorkerLoader", home: Home) -> WorkerClient:
+        """A live worker of the home that has no copy of this version, waited for if there is none.
+
+        The loader hears of its end by ``worker_lost``, until it says ``detach``. Raises ServingError UNAVAILABLE.
+        """
         ...
 
     def next_handle(self) -> int:
         """A servable handle that was never used before."""
         ...
 
-    def attach(self, loader: "WorkerLoader", worker: WorkerClient) -> None:
-        """The loader has begun to use the worker and wants to hear of its end by ``worker_lost``."""
-
-    def detach(self, loader: "WorkerLoader") -> None:
-        """The loader uses no worker any more. Idempotent."""
+    def detach(self, loader: "WorkerLoader", worker: WorkerClient) -> None:
+        """The loader uses that worker no longer. Idempotent."""
 
     def restored(self, loader: "WorkerLoader") -> None:
-        """The loader's version is loaded again after its worker's death."""
+        """A copy of the loader's version is loaded again after its worker's death."""
+
+    def given_up(self, loader: "WorkerLoader", cause: ServingError) -> None:
+        """A loaded version has no copy left and will not get one again; the loader waits to be unloaded."""
 
 
 class LoaderState(Enum):
@@ -53,15 +74,29 @@ class LoaderState(Enum):
 
     NEW = "new"
     LOADED = "loaded"
-    LOST = "lost"  # its worker died; being loaded again
+    LOST = "lost"  # none of its workers is left; being loaded again
     UNLOADED = "unloaded"
+
+
+class _Copy:
+    """One copy of the version: the worker that has it or is loading it, and the attempts to get it there."""
+
+    __slots__ = ("is_loading", "last_crash", "num_crashes", "replica", "restoring", "worker")
+
+    def __init__(self) -> None:
+        self.worker: WorkerClient | None = None
+        self.replica: Replica | None = None  # once it is loaded
+        self.is_loading = False
+        self.restoring: asyncio.Task[None] | None = None
+        self.num_crashes = 0
+        self.last_crash = ""
 
 
 class WorkerLoader:
     """A core Loader; also the Hosting of its version in the route table.
 
-    A version whose worker dies stays published and is loaded again by itself; meanwhile it has no replica, and requests
-    for it fail with UNAVAILABLE.
+    A version whose worker dies stays published and is loaded again by itself; meanwhile its other copies serve, and
+    where there is none requests for it fail with UNAVAILABLE.
     """
 
     def __init__(self, data: ServableData, host: Host, platform: str, options: LoadOptions) -> None:
@@ -71,11 +106,10 @@ class WorkerLoader:
         self._options = options
         self._state = LoaderState.NEW
         self._signature_def_map = b""
-        self._worker: WorkerClient | None = None
+        self._home: Home | None = None
+        self._copies: list[_Copy] = []
         self._replicas: tuple[Replica, ...] = ()
         self._on_replicas_changed: Callable[[], None] | None = None
-        self._restoring: asyncio.Task[None] | None = None
-        self._is_loading = False
 
     @property
     def servable_id(self) -> ServableId:
@@ -83,6 +117,8 @@ class WorkerLoader:
 
     @property
     def state(self) -> LoaderState:
+        if self._state is LoaderState.LOADED and not self._replicas:
+            return LoaderState.LOST
         return self._state
 
     @property
@@ -94,7 +130,7 @@ class WorkerLoader:
 
     @property
     def replicas(self) -> Sequence[Replica]:
-        """Hosting: one copy, or none while its worker is down."""
+        """Hosting: the copies that are loaded."""
         return self._replicas
 
     def watch_replicas(self, on_change: Callable[[], None] | None) -> None:
@@ -102,97 +138,160 @@ class WorkerLoader:
         self._on_replicas_changed = on_change
 
     async def load(self) -> None:
-        """Loader.load: has a worker load the version, for as long as that takes.
+        """Loader.load: has workers load all copies of the version, for as long as that takes.
 
-        Raises ServingError: the worker's, or UNAVAILABLE when no worker is up or the worker dies. Cancelling it leaves
-        the worker loading what nobody will unload: for the end of the gateway only.
+        Raises ServingError: the first worker's that failed, or UNAVAILABLE when no worker is up or one dies. Cancelling
+        it leaves workers loading what nobody will unload: for the end of the gateway only.
         """
-        self._signature_def_map = await self._load_once()
+        for copy in self._copies:
+            if copy.num_crashes >= MAX_LOAD_CRASHES:
+                raise self._crash_error(copy)
+        home = self._home = await self._host.open(self._data.id)
+        # The copies of an attempt that failed remember what it did to their workers.
+        self._copies += [_Copy() for _ in range(home.num_replicas - len(self._copies))]
+        outcomes = await asyncio.gather(*(self._load_copy(copy, home) for copy in self._copies), return_exceptions=True)
+        failure = next((each for each in outcomes if isinstance(each, BaseException)), None)
+        if failure is None and not self._replicas:
+            failure = ServingError(Code.UNAVAILABLE, f"every worker died just after it had loaded {self._data.id}")
+        if failure is not None:
+            await self._leave_home()
+            raise failure
         self._state = LoaderState.LOADED
+        for copy in self._copies:
+            if copy.replica is None:  # its worker died while the others were loading
+                self._begin_restoring(copy)
 
     async def unload(self) -> None:
-        """Loader.unload: returns when the worker has freed the version, or has died. Raises ServingError."""
+        """Loader.unload: returns when the workers have freed the version, or have ended. Raises ServingError."""
         self._state = LoaderState.UNLOADED
-        if self._restoring is not None:
-            # A worker cannot stop loading; what it has then loaded is unloaded below.
-            if not self._is_loading:
-                self._restoring.cancel()
-            await asyncio.wait({self._restoring})
-            self._restoring = None
-        worker, replicas = self._worker, self._replicas
-        self._forget_worker()
-        if worker is None or not replicas:
-            return
-        try:
-            await worker.unload(replicas[0].servable_handle)
-        except ServingError:
-            # Whatever a dead worker had loaded is gone.
-            if not worker.is_closed:
-                raise
+        await self._leave_home()
+        self._copies.clear()
 
-    def worker_lost(self) -> None:
-        """Placement: the worker in use has died. A load under way fails by itself; a loaded version is restored."""
-        self._forget_worker()
-        if self._state is LoaderState.LOADED:
-            self._state = LoaderState.LOST
-            self._restoring = asyncio.get_running_loop().create_task(
-                self._restore(), name=f"restore {self.servable_id}"
-            )
+    async def _leave_home(self) -> None:
+        errors = await asyncio.gather(*map(self._unload_copy, self._copies))
+        await self._host.close_home(self._data.id)
+        if self._state is LoaderState.UNLOADED:
+            for error in filter(None, errors):
+                raise error
+
+    async def _unload_copy(self, copy: _Copy) -> ServingError | None:
+        """Frees a copy, whatever state it is in; its worker's error."""
+        ends_with_version = self._home is not None and self._home.ends_with_version
+        if copy.restoring is not None:
+            # A worker cannot stop loading; what it has then loaded is unloaded below.
+            if ends_with_version or not copy.is_loading:
+                copy.restoring.cancel()
+            await asyncio.wait({copy.restoring})
+            copy.restoring = None
+        worker, replica = copy.worker, copy.replica
+        self._forget_worker(copy)
+        if worker is None or replica is None or ends_with_version:
+            return None
+        try:
+            await worker.unload(replica.servable_handle)
+        except ServingError as error:
+            # Whatever a dead worker had loaded is gone.
+            return None if worker.is_closed else error
+        return None
+
+    def worker_lost(self, worker: WorkerClient, cause: ServingError) -> None:
+        """Placement: a worker in use has died. A load under way fails by itself; a copy that was loaded is restored."""
+        for copy in self._copies:
+            if copy.worker is not worker:
+                continue
+            if copy.is_loading:
+                copy.num_crashes += 1
+                copy.last_crash = cause.message
+            was_loaded = copy.replica is not None
+            self._forget_worker(copy)
+            if was_loaded and self._state is LoaderState.LOADED:
+                self._begin_restoring(copy)
 
     async def close(self) -> None:
         """Gives up restoring, for the end of the gateway. Idempotent."""
-        if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.wait({self._restoring})
-            self._restoring = None
+        restoring = [copy.restoring for copy in self._copies if copy.restoring is not None]
+        for task in restoring:
+            task.cancel()
+        if restoring:
+            await asyncio.wait(restoring)
 
-    def _forget_worker(self) -> None:
-        self._host.detach(self)
-        self._worker = None
-        self._set_replicas(())
+    def _forget_worker(self, copy: _Copy) -> None:
+        if copy.worker is not None:
+            self._host.detach(self, copy.worker)
+        copy.worker = copy.replica = None
+        self._tell_replicas()
 
-    def _set_replicas(self, replicas: tuple[Replica, ...]) -> None:
+    def _tell_replicas(self) -> None:
+        replicas = tuple(copy.replica for copy in self._copies if copy.replica is not None)
         if replicas != self._replicas:
             self._replicas = replicas
             if self._on_replicas_changed is not None:
                 self._on_replicas_changed()
 
-    async def _load_once(self) -> bytes:
-        worker = await self._host.choose()
+    async def _load_copy(self, copy: _Copy, home: Home) -> None:
+        async with self._host.suspects if copy.num_crashes else contextlib.nullcontext():
+            await self._load_on(await self._host.take(self, home), copy)
+
+    async def _load_on(self, worker: WorkerClient, copy: _Copy) -> None:
         handle = self._host.next_handle()
-        self._host.attach(self, worker)
-        self._worker = worker
-        self._is_loading = True
+        copy.worker = worker
+        copy.is_loading = True
+        data = self._data
         try:
-            loaded = await worker.load(
-                handle, self._data.id.name, self._data.id.version, self._data.path, self._platform, self._options
-            )
+            loaded = await worker.load(handle, data.id.name, data.id.version, data.path, self._platform, self._options)
         except BaseException:
-            if self._worker is worker:
-                self._forget_worker()
+            if copy.worker is worker:
+                self._forget_worker(copy)
             raise
         finally:
-            self._is_loading = False
-        if self._worker is not worker:  # it answered and died in the same turn of the loop
-            raise ServingError(Code.UNAVAILABLE, f"{worker.name} died just after it had loaded {self._data.id}")
-        self._set_replicas((Replica(worker, handle),))
-        logger.info("%s loaded %s in %.3f s", worker.name, self._data.id, loaded.load_us / 1e6)
-        return loaded.signature_def_map
+            copy.is_loading = False
+        if copy.worker is not worker:  # it answered and died in the same turn of the loop
+            raise ServingError(Code.UNAVAILABLE, f"{worker.name} died just after it had loaded {data.id}")
+        copy.num_crashes = 0
+        copy.replica = Replica(worker, handle)
+        self._signature_def_map = loaded.signature_def_map
+        self._tell_replicas()
+        logger.info("%s loaded %s in %.3f s", worker.name, data.id, loaded.load_us / 1e6)
 
-    async def _restore(self) -> None:
+    # --- after a worker's death ---------------------------------------------------------------------------------------
+
+    def _begin_restoring(self, copy: _Copy) -> None:
+        copy.restoring = asyncio.get_running_loop().create_task(self._restore(copy), name=f"restore {self.servable_id}")
+
+    async def _restore(self, copy: _Copy) -> None:
+        home = self._home
+        if home is None:
+            raise RuntimeError("a version that was never loaded is to be loaded again")
         retry_s = MIN_RETRY_S
-        while self._state is LoaderState.LOST:
+        while self._state is LoaderState.LOADED:
             try:
-                await self._load_once()
+                await self._load_copy(copy, home)
             except ServingError as error:
-                if self._state is not LoaderState.LOST:  # unloaded meanwhile
+                if self._state is not LoaderState.LOADED:  # unloaded meanwhile
+                    return
+                if copy.num_crashes >= MAX_LOAD_CRASHES:
+                    self._give_up(copy)
                     return
                 logger.error("%s could not be loaded again: %s; next try in %g s", self._data.id, error, retry_s)
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, MAX_RETRY_S)
             else:
-                if self._state is LoaderState.LOST:
-                    self._state = LoaderState.LOADED
-                    self._restoring = None
+                copy.restoring = None
+                if self._state is LoaderState.LOADED:
                     self._host.restored(self)
                 return
+
+    def _give_up(self, copy: _Copy) -> None:
+        error = self._crash_error(copy)
+        logger.error("%s", error.message)
+        copy.restoring = None
+        # As long as another copy serves, or may come back, the version lives on.
+        if not self._replicas and all(each.restoring is None for each in self._copies):
+            self._host.given_up(self, error)
+
+    def _crash_error(self, copy: _Copy) -> ServingError:
+        return ServingError(
+            Code.INTERNAL,
+            f"loading {self._data.id} has ended its worker {copy.num_crashes} times in a row and is not tried again;"
+            f" the last time {copy.last_crash}",
+        )

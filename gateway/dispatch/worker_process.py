@@ -83,6 +83,14 @@ class WorkerProcess:
         stdout, stderr = self._outputs
         return stderr.last_line or stdout.last_line
 
+    @property
+    def exit_signal(self) -> signal.Signals | None:
+        """Which signal ended it; None where none did, or one without a name. Only after it has exited."""
+        try:
+            return signal.Signals(-self._popen.returncode)
+        except ValueError:
+            return None
+
     def describe_exit(self) -> str:
         """How it ended, as the end of a sentence that begins with its name. Only after it has exited."""
         code = self._popen.returncode

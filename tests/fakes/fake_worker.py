@@ -36,7 +36,8 @@ class FakeWorker:
 
     Payloads: ``hold``, or one with HOLD_MARK in it, is answered only when cancelled; ``fail CODE TEXT`` with that
     error; ``exit N`` and ``kill`` end the process; everything else is echoed. Models named ``missing`` fail to load,
-    ``exit`` ends the process, ``slow`` is loaded only when another load comes. Commands in ``mute`` are never answered.
+    ``exit``, or with a file ``crash`` in their folder, end the process, ``greedy`` takes memory without end, ``slow``
+    is loaded only when another load comes. Commands in ``mute`` are never answered.
     """
 
     def __init__(
@@ -47,7 +48,10 @@ class FakeWorker:
         num_execution_threads: int = 1,
         mute: Sequence[str] = (),
         signature_def_map: bytes = b"",
+        num_stuck: int = 0,
     ) -> None:
+        """``num_stuck``: requests that it claims to have, though nobody sent them, and never answers."""
+        self.num_stuck = num_stuck
         self.epoch = epoch
         self.num_execution_threads = num_execution_threads
         self.mute = frozenset(mute)
@@ -172,12 +176,20 @@ class FakeWorker:
     def _do_load(self, fields: dict[str, object]) -> dict[str, object]:
         if fields["name"] == "missing":
             raise ServingError(Code.NOT_FOUND, f"no SavedModel in {fields['path']}")
-        if fields["name"] == "exit":
+        if fields["name"] == "exit" or os.path.exists(f"{fields['path']}/crash"):
             os._exit(5)
+        if fields["name"] == "greedy":
+            self.hoard()
         handle = fields["handle"]
         assert isinstance(handle, int)
         self.handles.add(handle)
         return {"signature_def_map": self.signature_def_map, "load_us": 1234}
+
+    def hoard(self) -> None:
+        """Takes memory until there is none."""
+        taken = []
+        while True:
+            taken.append(b"x" * (16 << 20))
 
     def _do_unload(self, fields: dict[str, object]) -> dict[str, object]:
         if fields["handle"] not in self.handles:
@@ -186,7 +198,7 @@ class FakeWorker:
         return {}
 
     def _do_ping(self, _fields: object) -> dict[str, object]:
-        return {"in_flight": len(self._held), "completed": self.completed, "rss_bytes": 4096}
+        return {"in_flight": len(self._held) + self.num_stuck, "completed": self.completed, "rss_bytes": 4096}
 
     def _do_stop(self, _fields: object) -> dict[str, object]:
         self._running = False
@@ -209,6 +221,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--mute", default="")
     parser.add_argument("--say", default="")
     parser.add_argument("--ignore_sigterm", action="store_true")
+    parser.add_argument("--num_stuck", type=int, default=0)
     parser.add_argument("--exit_at_start", type=int, default=-1)
     flags = parser.parse_args(arguments)
     if flags.ignore_sigterm:
@@ -225,6 +238,7 @@ def main(arguments: Sequence[str]) -> None:
         flags.epoch,
         flags.num_execution_threads,
         flags.mute.split(","),
+        num_stuck=flags.num_stuck,
     )
     worker.run()
     context.term()

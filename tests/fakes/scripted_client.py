@@ -1,13 +1,17 @@
 """A WorkerClient without sockets: loads and unloads end when and how the test says."""
 
 import asyncio
+from collections.abc import Callable
 
 from tensorgate.gateway.dispatch.worker_client import LoadedServable, LoadOptions
 from tensorgate.protos.status_codes import ServingError
 
 
 class ScriptedClient:
-    """What loaders and placement use of a WorkerClient; ``calls`` records it."""
+    """What loaders and placement use of a WorkerClient; ``calls`` records it.
+
+    A load of ``fatal_version`` calls ``on_fatal`` a turn after it began, to make the client die of it.
+    """
 
     def __init__(self, name: str = "worker-0") -> None:
         self.name = name
@@ -16,6 +20,8 @@ class ScriptedClient:
         self.load_error: ServingError | None = None
         self.may_load = asyncio.Event()
         self.may_load.set()
+        self.fatal_version: int | None = None
+        self.on_fatal: Callable[[], None] = lambda: None
         self._died: asyncio.Future[ServingError] = asyncio.get_running_loop().create_future()
 
     def die(self, cause: ServingError) -> None:
@@ -27,6 +33,9 @@ class ScriptedClient:
         self, servable_handle: int, _name: str, version: int, _path: str, _platform: str, _options: LoadOptions
     ) -> LoadedServable:
         self.calls.append(("load", servable_handle))
+        if version == self.fatal_version:
+            await asyncio.sleep(0)
+            self.on_fatal()
         allowed = asyncio.ensure_future(self.may_load.wait())
         await asyncio.wait({allowed, self._died}, return_when=asyncio.FIRST_COMPLETED)
         allowed.cancel()

@@ -108,7 +108,13 @@ class ModelServer:
     @property
     def worker_pid(self) -> int:
         """The worker that started last, as the log has it."""
-        return int(re.findall(r"worker-0 started: pid (\d+)", self.log)[-1])
+        return int(re.findall(r"worker-\d+ started: pid (\d+)", self.log)[-1])
+
+    @property
+    def live_workers(self) -> dict[str, int]:
+        """Workers that run, by name: their process ids."""
+        started = dict(re.findall(r"(worker-\d+) started: pid (\d+)", self.log))
+        return {name: int(pid) for name, pid in started.items() if process_exists(int(pid))}
 
     @property
     def run_directory(self) -> pathlib.Path:

@@ -1,9 +1,11 @@
-"""Writes TFRecord files, and warm-up files into a version's folder."""
+"""Writes TFRecord files, and files of warm-up and golden requests into a version's folder."""
 
 import pathlib
 import struct
+from collections.abc import Iterable
 
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tensorgate.workers.golden_requests import GOLDEN_REQUESTS
 from tensorgate.workers.tf_record import masked_crc
 from tensorgate.workers.warmup import WARMUP_REQUESTS
 
@@ -16,7 +18,15 @@ def framed_record(data: bytes) -> bytes:
 
 def write_warmup_requests(version_path: pathlib.Path, *logs: PredictionLog) -> pathlib.Path:
     """The file it made."""
-    path = version_path / WARMUP_REQUESTS
+    return _write_logs(version_path / WARMUP_REQUESTS, logs)
+
+
+def write_golden_requests(version_path: pathlib.Path, *logs: PredictionLog) -> pathlib.Path:
+    """The file it made."""
+    return _write_logs(version_path / GOLDEN_REQUESTS, logs)
+
+
+def _write_logs(path: pathlib.Path, logs: Iterable[PredictionLog]) -> pathlib.Path:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"".join(framed_record(log.SerializeToString()) for log in logs))
     return path

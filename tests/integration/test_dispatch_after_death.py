@@ -22,6 +22,7 @@ from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.fake_worker_options import FAKE_WORKER_OPTIONS
+from tests.fakes.shared_home import SharedHome
 
 LIMITS = DispatchLimits(credit_per_thread=1, extra_credit=0)
 
@@ -36,7 +37,7 @@ class Gateway:
         self.table = RouteTable(data_plane)
         self.publisher = RoutePublisher(self.table)
         self.dispatcher = Dispatcher(self.table, data_plane, LIMITS)
-        self.placement = Placement()
+        self.placement = Placement(SharedHome())
         self.supervisor = Supervisor(options, context, loop, run, clock)
         self.supervisor.subscribe(self.placement.add_worker, self.placement.remove_worker)
         self.supervisor.subscribe(self.dispatcher.add_worker, self.dispatcher.remove_worker)

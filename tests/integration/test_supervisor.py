@@ -17,6 +17,7 @@ import pytest
 import uvloop
 import zmq
 
+from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
@@ -42,10 +43,10 @@ class Watched:
 
 
 @asynccontextmanager
-async def supervised(options: WorkerOptions = OPTIONS) -> AsyncIterator[Watched]:
+async def supervised(options: WorkerOptions = OPTIONS, oom_kills: OomKills | None = None) -> AsyncIterator[Watched]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_directory = RunDirectory()
-    supervisor = Supervisor(options, context, asyncio.get_running_loop(), run_directory, SystemClock())
+    supervisor = Supervisor(options, context, asyncio.get_running_loop(), run_directory, SystemClock(), oom_kills)
     try:
         yield Watched(supervisor, run_directory.path)
     finally:
@@ -160,6 +161,78 @@ def test_a_worker_that_does_not_answer_its_heartbeat_is_killed_and_replaced() ->
             assert not is_alive(first.info.pid)
             watched.ups.get_nowait()
             assert (await watched.ups.get()).epoch == 2
+
+    run(scenario)
+
+
+def test_a_stopped_worker_is_killed_and_replaced_and_what_waited_for_it_ends() -> None:
+    async def scenario() -> None:
+        async with supervised(replace(OPTIONS, heartbeat_timeout_s=0.5)) as watched:
+            first = await watched.supervisor.start()
+            os.kill(first.info.pid, signal.SIGSTOP)
+            # Without a bound of its own: the heartbeat is what bounds it.
+            with pytest.raises(ServingError, match="does not answer its heartbeat"):
+                await first.unload(1)
+            watched.ups.get_nowait()
+            assert (await watched.ups.get()).epoch == 2
+
+    run(scenario)
+
+
+def test_a_stopped_worker_can_be_stopped_for_good() -> None:
+    async def scenario() -> None:
+        async with supervised() as watched:
+            worker = await watched.supervisor.start()
+            os.kill(worker.info.pid, signal.SIGSTOP)
+            await watched.supervisor.stop(0.2)
+            assert not is_alive(worker.info.pid)
+
+    run(scenario)
+
+
+def test_a_worker_that_answers_no_request_for_long_is_replaced_though_it_answers_its_heartbeat() -> None:
+    async def scenario() -> None:
+        async with supervised(replace(flags("--num_stuck=2"), stuck_timeout_s=0.3)) as watched:
+            await watched.supervisor.start()
+            _, cause = await watched.downs.get()
+            assert "answers its heartbeat but none of its 2 requests for " in cause.message
+            assert "(see --worker_stuck_timeout_s)" in cause.message
+            watched.ups.get_nowait()
+            assert (await watched.ups.get()).epoch == 2
+
+    run(scenario)
+
+
+def test_an_idle_worker_is_never_stuck() -> None:
+    async def scenario() -> None:
+        async with supervised(replace(OPTIONS, stuck_timeout_s=0.01)) as watched:
+            worker = await watched.supervisor.start()
+            for _ in range(5):
+                await worker.ping(5.0)
+                await asyncio.sleep(OPTIONS.heartbeat_interval_s)
+            assert watched.downs.empty()
+
+    run(scenario)
+
+
+def test_a_worker_killed_for_want_of_memory_is_told_from_one_that_was_killed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "membership").write_text("0::/\n", encoding="ascii")
+    events = tmp_path / "memory.events"
+    events.write_text("oom 0\noom_kill 0\n", encoding="ascii")
+
+    async def scenario() -> None:
+        async with supervised(oom_kills=OomKills(tmp_path, tmp_path / "membership")) as watched:
+            for num_kills, end in (
+                (1, "was killed by the kernel for want of memory (the control group's oom_kill count rose)"),
+                (1, "was killed by signal 9 (SIGKILL)"),
+            ):
+                if watched.supervisor.num_starts == 0:
+                    await watched.supervisor.start()
+                worker = await watched.ups.get()
+                events.write_text(f"oom 1\noom_kill {num_kills}\n", encoding="ascii")
+                os.kill(worker.info.pid, signal.SIGKILL)
+                _, cause = await watched.downs.get()
+                assert cause.message == f"worker-0 (pid {worker.info.pid}) {end}"
 
     run(scenario)
 

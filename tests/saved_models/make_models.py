@@ -2,11 +2,11 @@
 
   python make_models.py OUT_DIR
 
-Made: half_plus_two (versions 1 and 2, y = x/2 + version), echo (one signature a dtype), pair (two inputs, two outputs,
-one of the inputs with a default in signature "with_default"), slow (runs as long as it is told), counter (state),
-softmax (784 inputs, 10 scores), product (no loop, and yet it runs as long as its input says), examples (signatures for
-Classify and Regress on tf.Examples, good ones and bad ones), corrupt (its graph cut short), empty (a version folder
-without a model).
+Made: half_plus_two (versions 1 and 2, y = x/2 + version), half_plus_version (the same with six versions), echo (one
+signature a dtype), pair (two inputs, two outputs, one of the inputs with a default in signature "with_default"), slow
+(runs as long as it is told), counter (state), softmax (784 inputs, 10 scores), product (no loop, and yet it runs as
+long as its input says), examples (signatures for Classify and Regress on tf.Examples, good ones and bad ones), corrupt
+(its graph cut short), empty (a version folder without a model).
 """
 
 import os
@@ -170,6 +170,8 @@ def examples() -> dict[str, Any]:
 def main(out: pathlib.Path) -> None:
     for version in (1, 2):
         save(out / "half_plus_two" / str(version), half_plus(version))
+    for version in range(1, 7):
+        save(out / "half_plus_version" / str(version), half_plus(version))
     for build in (echo, pair, slow, product, counter, softmax, examples):
         save(out / build.__name__ / "1", build)
     save(out / "corrupt" / "1", half_plus(1))

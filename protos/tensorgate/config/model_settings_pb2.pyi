@@ -12,19 +12,44 @@ class AspiredVersionPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASPIRED_VERSION_POLICY_UNSPECIFIED: _ClassVar[AspiredVersionPolicy]
     AVAILABILITY_PRESERVING: _ClassVar[AspiredVersionPolicy]
     RESOURCE_PRESERVING: _ClassVar[AspiredVersionPolicy]
+
+class WorkerIsolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORKER_ISOLATION_UNSPECIFIED: _ClassVar[WorkerIsolation]
+    DEVICE: _ClassVar[WorkerIsolation]
+    MODEL: _ClassVar[WorkerIsolation]
+    VERSION: _ClassVar[WorkerIsolation]
 ASPIRED_VERSION_POLICY_UNSPECIFIED: AspiredVersionPolicy
 AVAILABILITY_PRESERVING: AspiredVersionPolicy
 RESOURCE_PRESERVING: AspiredVersionPolicy
+WORKER_ISOLATION_UNSPECIFIED: WorkerIsolation
+DEVICE: WorkerIsolation
+MODEL: WorkerIsolation
+VERSION: WorkerIsolation
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "aspired_version_policy", "done_marker_file")
+    __slots__ = ("name", "aspired_version_policy", "done_marker_file", "worker_isolation", "replicas", "workers", "num_execution_threads", "intra_op_parallelism_threads", "inter_op_parallelism_threads", "golden_tolerance")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ASPIRED_VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
     DONE_MARKER_FILE_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    NUM_EXECUTION_THREADS_FIELD_NUMBER: _ClassVar[int]
+    INTRA_OP_PARALLELISM_THREADS_FIELD_NUMBER: _ClassVar[int]
+    INTER_OP_PARALLELISM_THREADS_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     aspired_version_policy: AspiredVersionPolicy
     done_marker_file: str
-    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., done_marker_file: _Optional[str] = ...) -> None: ...
+    worker_isolation: WorkerIsolation
+    replicas: int
+    workers: _containers.RepeatedScalarFieldContainer[str]
+    num_execution_threads: int
+    intra_op_parallelism_threads: int
+    inter_op_parallelism_threads: int
+    golden_tolerance: float
+    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., done_marker_file: _Optional[str] = ..., worker_isolation: _Optional[_Union[WorkerIsolation, str]] = ..., replicas: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., num_execution_threads: _Optional[int] = ..., intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ..., golden_tolerance: _Optional[float] = ...) -> None: ...
 
 class ModelSettingsList(_message.Message):
     __slots__ = ("model",)

@@ -25,6 +25,7 @@ def test_a_request_comes_out_as_it_went_in() -> None:
         "outputs_as_content": False,
         "prefer_tflite_model": True,
         "num_tflite_pools": 2,
+        "golden_tolerance": 1e-4,
     }
     request = control_messages.unpack_request(control_messages.pack_request(3, "load", **fields))
     assert (request.id, request.command, request.fields) == (3, "load", fields)
@@ -71,6 +72,7 @@ VALUES = {
     bytes: st.binary(max_size=20),
     list: st.lists(TEXTS, max_size=3),
     bool: st.booleans(),
+    float: st.floats(allow_nan=False),
 }
 # Whatever msgpack can carry, right or wrong.
 ANYTHING = st.recursive(

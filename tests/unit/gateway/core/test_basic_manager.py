@@ -10,6 +10,7 @@ from tensorgate.gateway.core.aspired_versions_manager import CANCELLED, AspiredV
 from tensorgate.gateway.core.basic_manager import BasicManager
 from tensorgate.gateway.core.event_bus import EventBus
 from tensorgate.gateway.core.loader import Loader
+from tensorgate.gateway.core.resource_tracker import ResourceTracker
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
@@ -29,12 +30,22 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+async def one_place(_data: ServableData) -> int:
+    return 1
+
+
 class Scene:
     """A manager of model m over scripted loaders."""
 
     def __init__(
-        self, *, max_num_load_retries: int = 1, max_parallel_loads: int = 10, load_retry_interval_s: float = 0.0
+        self,
+        *,
+        max_num_load_retries: int = 1,
+        max_parallel_loads: int = 10,
+        load_retry_interval_s: float = 0.0,
+        num_places: int | None = None,
     ) -> None:
+        """``num_places``: versions that fit into memory."""
         self.script = Script()
         self.factory_errors: list[Exception] = []
         self.num_loaders = 0
@@ -53,6 +64,7 @@ class Scene:
             ScriptedPublisher(self.script),
             clock,
             load_retry_interval_s=load_retry_interval_s,
+            resources=None if num_places is None else ResourceTracker(num_places, one_place),
         )
 
     def make_loader(self, data: ServableData) -> Loader:
@@ -512,5 +524,97 @@ def test_a_manager_that_was_stopped_leaves_what_is_loaded_and_begins_nothing() -
         assert scene.script.steps == [("load", 1), ("publish", 1)]
         assert scene.script.reachable == {1}
         await scene.manager.stop()
+
+    run(scene, scenario)
+
+
+# --- memory, and versions that are lost -------------------------------------------------------------------------------
+
+
+def state_and_code(scene: Scene, version: int) -> tuple[ManagerState, Code | None]:
+    found = scene.state(version)
+    assert found is not None
+    return found[0], found[1] and found[1].code
+
+
+def test_a_version_that_does_not_fit_ends_at_once_and_is_loaded_when_another_has_left() -> None:
+    scene = Scene(num_places=2, max_num_load_retries=5)
+
+    async def scenario() -> None:
+        await scene.want(1, 2)
+        await scene.want(1, 2, 3)
+        assert state_and_code(scene, 3) == (END, Code.RESOURCE_EXHAUSTED)
+        assert scene.steps(3) == []
+        await scene.want(2, 3)
+        assert state_and_code(scene, 1) == (END, None)
+        assert state_and_code(scene, 3) == (AVAILABLE, None)
+
+    run(scene, scenario)
+
+
+def test_a_version_that_failed_to_load_leaves_its_place() -> None:
+    scene = Scene(num_places=1, max_num_load_retries=0)
+
+    async def scenario() -> None:
+        scene.script.hold(("load", 1))
+        scene.script.fail(("load", 1), [BROKEN])
+        await scene.want(1)
+        scene.manager.set_aspired_versions("other", [ServableData(ServableId("other", 2), "/models/other/2")])
+        await turns()
+        assert scene.steps(2) == []
+        await scene.release("load", 1)
+        assert scene.state(1) == (END, BROKEN)
+        other = scene.monitor.state(ServableId("other", 2))
+        assert other is not None
+        assert other.state is AVAILABLE
+
+    run(scene, scenario)
+
+
+def test_a_version_that_is_refused_and_no_longer_wanted_stays_away() -> None:
+    scene = Scene(num_places=1)
+
+    async def scenario() -> None:
+        await scene.want(1)
+        await scene.want(1, 2)
+        await scene.want(1)
+        await scene.want()
+        assert scene.steps(2) == []
+        assert state_and_code(scene, 1) == (END, None)
+
+    run(scene, scenario)
+
+
+def test_a_version_that_is_given_up_leaves_and_ends_with_the_error() -> None:
+    scene = Scene()
+
+    async def scenario() -> None:
+        await scene.want(1)
+        scene.manager.give_up(ServableId("m", 1), BROKEN)
+        await turns()
+        assert scene.state(1) == (END, BROKEN)
+        assert scene.script.reachable == set()
+        assert scene.steps(1)[-1] == "unload"
+        await scene.want(1)
+        assert scene.state(1) == (END, BROKEN)
+        await scene.want(1, 2)
+        assert state_and_code(scene, 2) == (AVAILABLE, None)
+
+    run(scene, scenario)
+
+
+def test_only_a_version_that_serves_can_be_given_up() -> None:
+    scene = Scene()
+
+    async def scenario() -> None:
+        scene.manager.give_up(ServableId("m", 1), BROKEN)
+        scene.script.hold(("load", 1))
+        await scene.want(1)
+        scene.manager.give_up(ServableId("m", 1), BROKEN)
+        await scene.release("load", 1)
+        assert state_and_code(scene, 1) == (AVAILABLE, None)
+        await scene.manager.stop()
+        scene.manager.give_up(ServableId("m", 1), BROKEN)
+        assert state_and_code(scene, 1) == (AVAILABLE, None)
 
     run(scene, scenario)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_loader import LoaderState
 from tensorgate.protos.status_codes import Code, ServingError
 from tests.fakes.scripted_client import ScriptedClient
+from tests.fakes.shared_home import SharedHome
 
 KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9 (SIGKILL)")
 
@@ -23,8 +25,10 @@ KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9
 class Scene:
     """A placement with workers that the test makes come and go."""
 
-    def __init__(self, wait_for_worker_s: float = 60.0) -> None:
-        self.placement = Placement(wait_for_worker_s)
+    def __init__(self, homes: SharedHome | None = None, wait_for_worker_s: float = 60.0) -> None:
+        self.homes = homes or SharedHome()
+        self.given_up: list[tuple[ServableId, ServingError]] = []
+        self.placement = Placement(self.homes, lambda *lost: self.given_up.append(lost), wait_for_worker_s)
         self.make_loader = self.placement.loader_factory(LoadOptions())
 
     def loader(self, version: int = 1) -> Any:
@@ -319,5 +323,190 @@ def test_a_version_that_is_unloaded_while_it_is_lost_is_no_trouble_any_more() ->
         assert "Being loaded again" in scene.placement.trouble
         await leaving.unload()
         assert scene.placement.trouble == ""
+
+    run(scenario)
+
+
+# --- several copies ---------------------------------------------------------------------------------------------------
+
+
+def two_copies(*, ends_with_version: bool = False) -> Scene:
+    return Scene(SharedHome("worker-0", "worker-1", num_replicas=2, ends_with_version=ends_with_version))
+
+
+def workers_of(loader: Any) -> set[str]:
+    return {replica.worker.name for replica in loader.replicas}
+
+
+def test_a_version_is_loaded_on_as_many_workers_as_its_home_says_and_on_no_other() -> None:
+    async def scenario() -> None:
+        scene = two_copies()
+        for name in ("worker-0", "worker-1", "worker-9"):
+            scene.up(name)
+        loader = scene.loader()
+        await loader.load()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+        await loader.unload()
+        assert loader.replicas == ()
+        assert scene.homes.opened == []
+
+    run(scenario)
+
+
+def test_a_load_is_done_when_the_last_copy_is_there() -> None:
+    async def scenario() -> None:
+        scene = two_copies()
+        scene.up()
+        slow = scene.up("worker-1")
+        slow.may_load.clear()
+        loader = scene.loader()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        assert not loading.done()
+        slow.may_load.set()
+        await loading
+
+    run(scenario)
+
+
+def test_one_copy_that_cannot_be_loaded_fails_the_load_and_frees_the_others() -> None:
+    async def scenario() -> None:
+        scene = two_copies()
+        good, bad = scene.up(), scene.up("worker-1")
+        bad.load_error = ServingError(Code.NOT_FOUND, "no SavedModel")
+        loader = scene.loader()
+        with pytest.raises(ServingError, match="no SavedModel"):
+            await loader.load()
+        assert [command for command, _ in good.calls] == ["load", "unload"]
+        assert (loader.replicas, scene.homes.opened) == ((), [])
+
+    run(scenario)
+
+
+def test_the_death_of_one_worker_takes_its_copy_at_once_and_the_other_serves_on() -> None:
+    async def scenario() -> None:
+        scene = two_copies()
+        scene.up()
+        dying, loader = scene.up("worker-1"), scene.loader()
+        await loader.load()
+        told: list[set[str]] = []
+        loader.watch_replicas(lambda: told.append(workers_of(loader)))
+        scene.down(dying)
+        assert told == [{"worker-0"}]
+        assert (loader.state, scene.placement.trouble) == (LoaderState.LOADED, "")
+        scene.up("worker-1")
+        await turns()
+        assert told == [{"worker-0"}, {"worker-0", "worker-1"}]
+
+    run(scenario)
+
+
+def test_a_copy_that_is_lost_while_the_other_still_loads_is_brought_back_afterwards() -> None:
+    async def scenario() -> None:
+        scene = two_copies()
+        dying, slow = scene.up(), scene.up("worker-1")
+        slow.may_load.clear()
+        loader = scene.loader()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        scene.down(dying)
+        slow.may_load.set()
+        await loading
+        assert workers_of(loader) == {"worker-1"}
+        scene.up("worker-0")
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+
+    run(scenario)
+
+
+def test_workers_that_end_with_their_version_are_not_asked_to_unload_it() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-7", ends_with_version=True))
+        client, loader = scene.up("worker-7"), scene.loader()
+        await loader.load()
+        await loader.unload()
+        assert client.calls == [("load", 1)]
+        assert scene.homes.opened == []
+
+    run(scenario)
+
+
+# --- versions that kill their worker ----------------------------------------------------------------------------------
+
+
+async def crash_in_load(scene: Scene, client: Any) -> Any:
+    """The worker dies of what it is loading; its successor, whose loads wait until the test lets them."""
+    await turns()
+    scene.down(client)
+    await turns()
+    successor = scene.up(client.name)
+    successor.may_load.clear()
+    return successor
+
+
+def test_a_version_whose_return_kills_its_worker_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_loader, "MIN_RETRY_S", 0.0)
+
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0"))
+        client, loader = scene.up(), scene.loader()
+        await loader.load()
+        client = await crash_in_load(scene, client)  # of something else: it was not loading
+        for _ in range(worker_loader.MAX_LOAD_CRASHES):
+            assert scene.given_up == []
+            client = await crash_in_load(scene, client)
+        ((servable_id, error),) = scene.given_up
+        assert (servable_id, error.code) == (loader.servable_id, Code.INTERNAL)
+        assert error.message == (
+            f"loading {loader.servable_id} has ended its worker 3 times in a row and is not tried again;"
+            f" the last time {KILLED.message}"
+        )
+        await turns()
+        assert client.calls == []
+        await loader.unload()
+        with pytest.raises(ServingError, match="not tried again"):
+            raise error
+
+    run(scenario)
+
+
+def test_a_first_load_that_killed_its_worker_too_often_fails_without_touching_another_one() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0"))
+        client, loader = scene.up(), scene.loader()
+        client.may_load.clear()
+        for _ in range(worker_loader.MAX_LOAD_CRASHES):
+            loading = asyncio.ensure_future(loader.load())
+            client = await crash_in_load(scene, client)
+            with pytest.raises(ServingError, match="SIGKILL"):
+                await loading
+        with pytest.raises(ServingError, match="3 times in a row and is not tried again"):
+            await loader.load()
+        assert client.calls == []
+
+    run(scenario)
+
+
+def test_an_innocent_version_beside_one_that_kills_its_worker_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_loader, "MIN_RETRY_S", 0.0)
+
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0"))
+        client, innocent, killer = scene.up(), scene.loader(1), scene.loader(2)
+        await innocent.load()
+        await killer.load()
+        scene.down(client)
+        num_starts = 0
+        while not scene.given_up:
+            client = scene.up()
+            client.fatal_version, client.on_fatal = 2, partial(scene.down, client)
+            num_starts += 1
+            await turns()
+        assert [servable_id.version for servable_id, _ in scene.given_up] == [2]
+        assert num_starts <= 5
+        scene.up()
+        await turns()
+        assert innocent.state is LoaderState.LOADED
 
     run(scenario)
