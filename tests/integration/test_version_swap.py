@@ -82,7 +82,11 @@ def test_a_version_that_is_still_being_copied_is_not_touched(
     wait_until(lambda: f"waiting for the files of {part} to be complete: {lacks}" in server.log, "the wait in the log")
     (part / "variables").mkdir()
     shutil.copy(whole / "variables" / "variables.index", part / "variables")
-    assert server.rest("GET", "/v1/models/m/versions/2")[0] == 404
+    status, document = server.rest("GET", "/v1/models/m/versions/2")
+    assert status == 200
+    (waiting,) = document["model_version_status"]
+    assert (waiting["state"], waiting["status"]["error_code"]) == ("START", "UNAVAILABLE")
+    assert "it lacks variables/" in waiting["status"]["error_message"]
     data = "variables.data-00000-of-00001"
     shutil.copy(whole / "variables" / data, part / "variables" / f"{data}.part")
     os.rename(part / "variables" / f"{data}.part", part / "variables" / data)
