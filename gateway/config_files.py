@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from tensorgate.gateway.sources.file_system_storage_path_source import (
     AllVersions,
@@ -25,9 +27,16 @@ from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
+from tensorgate.protos.tensorflow_serving.config.logging_config_pb2 import LoggingConfig
+from tensorgate.protos.tensorflow_serving.config.monitoring_config_pb2 import MonitoringConfig
 
 # Upstream's stock server has the first one only.
 PLATFORMS = (TENSORFLOW_PLATFORM, HASHMAP_PLATFORM)
+
+# What logs requests: TFRecord files. Upstream has none of its own, and its tests one without a name.
+LOG_COLLECTORS = ("", "tfrecord")
+
+_Message = TypeVar("_Message", bound=Message)
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
@@ -42,6 +51,8 @@ class ModelConfig:
     platform: str = TENSORFLOW_PLATFORM
     """One of ``PLATFORMS``."""
     version_labels: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    logging_config: LoggingConfig | None = None
+    """How its requests are logged; not to be modified. None: they are not."""
 
 
 def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
@@ -50,17 +61,24 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
     Raises ServingError: INVALID_ARGUMENT with line and column where the text is no such message; the code of the file
     system's error where the file cannot be read.
     """
+    return _read_text_format(path, config_pb2.ModelServerConfig())
+
+
+def read_monitoring_config(path: str) -> MonitoringConfig:
+    """The text-format MonitoringConfig in the file ``path``; blocks. Raises as read_model_server_config does."""
+    return _read_text_format(path, MonitoringConfig())
+
+
+def _read_text_format(path: str, message: _Message) -> _Message:
     try:
         with open(path, "rb") as file:
             text = file.read()
     except OSError as error:
         raise of_os_error(error, path) from error
-    config = config_pb2.ModelServerConfig()
     try:
-        text_format.Parse(text.decode(), config)
+        return text_format.Parse(text.decode(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
-    return config
 
 
 def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
@@ -74,7 +92,8 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
     """The models that ``config`` lists, in its order; none where it lists none.
 
     Raises ServingError INVALID_ARGUMENT for what upstream refuses: a name listed twice, a relative base path, a
-    platform that is missing, set twice or not ours, request logging; and for a custom configuration.
+    platform that is missing, set twice or not ours; for a custom configuration, and for request logging that cannot be;
+    NOT_FOUND for a log collector that there is none of.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise _invalid("custom_model_config is not supported; use model_config_list")
@@ -93,8 +112,7 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
         _check_platform(model)
     for model in configs:
         if model.HasField("logging_config"):
-            # Upstream's stock server loads the models first and fails then, with this text.
-            raise _invalid("No request-logger-creator provided.")
+            _check_logging(model.name, model.logging_config)
     return tuple(
         ModelConfig(
             name=model.name,
@@ -102,6 +120,7 @@ def models_of(config: config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
             version_policy=_version_policy(model.model_version_policy),
             platform=model.model_platform or TENSORFLOW_PLATFORM,
             version_labels=MappingProxyType(dict(model.version_labels)),
+            logging_config=model.logging_config if model.HasField("logging_config") else None,
         )
         for model in configs
     )
@@ -125,6 +144,18 @@ def _check_platform(model: config_pb2.ModelConfig) -> None:
         )
     if model.model_platform not in PLATFORMS:
         raise _invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+
+
+def _check_logging(name: str, logging: LoggingConfig) -> None:
+    collector = logging.log_collector_config
+    if collector.type not in LOG_COLLECTORS:
+        raise ServingError(Code.NOT_FOUND, f"Cannot find LogCollector::Factory for type: {collector.type}")
+    if not collector.filename_prefix:
+        raise _invalid(f"The logging_config of model {name} needs a filename_prefix in its log_collector_config")
+    sampling = logging.sampling_config
+    for rate in (sampling.sampling_rate, *(each.sampling_rate for each in sampling.per_task_sampling_configs)):
+        if not 0 <= rate <= 1:
+            raise _invalid(f"The logging_config of model {name} has a sampling_rate that is not 0 to 1: {rate:g}")
 
 
 def _version_policy(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:

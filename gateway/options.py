@@ -11,9 +11,18 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
+from tensorgate.gateway.config_files import (
+    ModelConfig,
+    models_of,
+    read_model_server_config,
+    read_monitoring_config,
+    single_model,
+)
 from tensorgate.gateway.flag_parser import ParsedFlags
+from tensorgate.gateway.log_lines import LOG_FORMATS
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
+from tensorgate.gateway.monitoring.readiness import ReadinessPolicy, parse_readiness_policy
+from tensorgate.gateway.monitoring.serving_metrics import DEFAULT_PATH
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -82,6 +91,15 @@ class ServerOptions:
     drain_timeout_s: float
     log_level: str
     """One of ``LOG_LEVELS``."""
+    log_format: str
+    """One of ``LOG_FORMATS``."""
+    access_log: str
+    """File of the access log; ``stderr``: the log itself; empty: none."""
+    access_log_sample: float
+    """Share of the requests that it has, 0 to 1."""
+    readiness: ReadinessPolicy
+    serving_metrics_paths: tuple[str, ...]
+    """Where REST shows TensorFlow Serving's metrics; empty: nowhere."""
     run_dir: str
     """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
 
@@ -149,6 +167,11 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
         log_level=_one_of(parsed, "log_level", LOG_LEVELS),
+        log_format=_one_of(parsed, "log_format", LOG_FORMATS),
+        access_log=parsed.get_string("access_log"),
+        access_log_sample=_share(parsed, "access_log_sample"),
+        readiness=parse_readiness_policy(parsed.get_string("readiness")),
+        serving_metrics_paths=_serving_metrics_paths(parsed.get_string("monitoring_config_file")),
         run_dir=parsed.get_string("run_dir"),
     )
 
@@ -255,6 +278,23 @@ def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
             f"--{name} must be a number of seconds, {'0 or more' if zero_allowed else 'above 0'}; got {value}"
         )
     return value
+
+
+def _share(parsed: ParsedFlags, name: str) -> float:
+    value = parsed.get_float(name)
+    if not 0 <= value <= 1:
+        raise _invalid(f"--{name} must be a share, 0 to 1; got {value}")
+    return value
+
+
+def _serving_metrics_paths(config_file: str) -> tuple[str, ...]:
+    """At upstream's path unless a file says otherwise; one that names a path of its own adds that."""
+    if not config_file:
+        return (DEFAULT_PATH,)
+    prometheus = read_monitoring_config(config_file).prometheus_config
+    if not prometheus.enable:
+        return ()
+    return tuple(dict.fromkeys((prometheus.path or DEFAULT_PATH, DEFAULT_PATH)))
 
 
 def _one_of(parsed: ParsedFlags, name: str, choices: Sequence[str]) -> str:

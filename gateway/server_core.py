@@ -27,22 +27,33 @@ from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
-from tensorgate.gateway.dispatch.route_table import RouteTable
+from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor, WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.model_settings import SettingsOfModels
+from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
+from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
+from tensorgate.gateway.monitoring.readiness import Readiness
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
+from tensorgate.gateway.monitoring.request_logger import RequestLogger, sampling_rate
+from tensorgate.gateway.monitoring.request_totals import RequestTotals
+from tensorgate.gateway.monitoring.serving_metrics import ServingMetrics
 from tensorgate.gateway.options import ServerOptions
+from tensorgate.gateway.rest.model_status import model_list_json
+from tensorgate.gateway.rest.operator_pages import OperatorPages
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource, ServableToMonitor
-from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 
 logger = logging.getLogger("tensorgate.server")
@@ -76,6 +87,21 @@ class ServerCore:
         self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
+
+        # What operators see.
+        self._readiness = Readiness(
+            options.readiness, self._model_names, self._routed_versions, lambda: self._placement.trouble
+        )
+        self._bus.subscribe(self._readiness.take)
+        self._load_times = LoadTimes()
+        self._bus.subscribe(self._load_times.take)
+        logging_configs = {
+            model.name: model.logging_config for model in options.models if model.logging_config is not None
+        }
+        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in logging_configs.items()})
+        self._request_logger = RequestLogger(self._data_plane, logging_configs, options.saved_model_tags)
+        self._access_log_file: logging.Handler | None = None
+        self._access_log = AccessLog(self._data_plane, writes_lines=bool(options.access_log))
 
         # Workers.
         self._placement = Placement()
@@ -129,7 +155,8 @@ class ServerCore:
         )
 
         # Edges.
-        prediction_service = PredictionService(self._dispatcher)
+        grpcio_counts, rest_counts = RequestCounts(), RequestCounts()
+        prediction_service = PredictionService(self._dispatcher, grpcio_counts)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
             GrpcOptions(
@@ -139,9 +166,15 @@ class ServerCore:
             ),
             self._data_plane,
             prediction_service,
-            make_handlers(prediction_service, ModelService(self._monitor)),
+            make_handlers(
+                prediction_service,
+                ModelService(self._monitor),
+                HealthService(self._readiness),
+                ReflectionService(lambda: self._readiness.is_ending),
+            ),
             clock,
         )
+        totals = RequestTotals(self._data_plane)
         metrics = MetricsPage(
             ServerCollector(
                 self._grpc.name,
@@ -149,7 +182,18 @@ class ServerCore:
                 lambda: self._grpc.counters,
                 self._data_plane.counters,
                 lambda: self._data_plane.num_outstanding,
-            )
+            ),
+            ModelCollector(
+                totals,
+                self._data_plane.unrouted,
+                self._load_times,
+                self._states,
+                self._in_flight,
+                self._worker_statuses,
+            ),
+        )
+        serving_metrics = ServingMetrics(
+            totals, self._data_plane.unrouted, rest_counts, grpcio_counts, lambda: self._request_logger.counts
         )
         self._rest = (
             RestServer(
@@ -162,12 +206,54 @@ class ServerCore:
                     options.rest_api_enable_cors_support,
                     socket_path=options.rest_api_socket_path,
                 ),
-                lambda: self._placement.trouble,
-                metrics.text,
+                OperatorPages(
+                    lambda: self._readiness.trouble,
+                    metrics.text,
+                    frozenset(path.encode() for path in options.serving_metrics_paths),
+                    serving_metrics.text,
+                    lambda: model_list_json(self._monitor, self._all_model_names()),
+                ),
+                rest_counts,
             )
             if options.serves_rest
             else None
         )
+
+    # --- what operators see, on any thread ----------------------------------------------------------------------------
+
+    def _model_names(self) -> list[str]:
+        """Of the configuration."""
+        return [model.name for model in self._options.models]
+
+    def _all_model_names(self) -> list[str]:
+        """Of the configuration, and of what there was before."""
+        return list(dict.fromkeys([*self._model_names(), *self._monitor.names()]))
+
+    def _states(self) -> list[ServableState]:
+        return [state for name in self._monitor.names() for state in self._monitor.versions(name)]
+
+    def _routed_versions(self, name: str) -> list[RoutedVersion]:
+        return list(self._route_table.snapshot.versions.get(name, {}).values())
+
+    def _in_flight(self) -> dict[tuple[str, int], int]:
+        return {
+            (name, version): routed.num_pins
+            for name, versions in self._route_table.snapshot.versions.items()
+            for version, routed in versions.items()
+        }
+
+    def _worker_statuses(self) -> list[WorkerStatus]:
+        supervisor = self._supervisor
+        worker = supervisor.worker
+        if worker is None:
+            return [WorkerStatus(supervisor.name, False, supervisor.num_starts, 0, 0, 0)]
+        health = worker.health
+        rss_bytes = 0 if health is None else health.rss_bytes
+        return [
+            WorkerStatus(supervisor.name, True, supervisor.num_starts, rss_bytes, *self._dispatcher.worker_load(worker))
+        ]
+
+    # --- the life cycle -----------------------------------------------------------------------------------------------
 
     def _policy_of(self, name: str) -> AspiredVersionPolicy:
         policy = self._settings.of(name).aspired_version_policy
@@ -197,11 +283,14 @@ class ServerCore:
                 self._rest = None
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
+        self._open_logs()
         self._data_plane.start()
         await self._supervisor.start()
         await self._source.start()
         await self._wait_for_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
+        # Before the edge: its clients' first question may be the health service's.
+        self._readiness.set_started()
         await self._grpc.start()
         if self._rest is not None:
             self._rest.set_ready(True)
@@ -211,6 +300,18 @@ class ServerCore:
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
+
+    def _open_logs(self) -> None:
+        options = self._options
+        if options.access_log:
+            try:
+                self._access_log_file = open_access_log(options.access_log, options.log_format)
+            except OSError as error:
+                raise of_os_error(error, options.access_log) from error
+            self._data_plane.sample_requests(options.access_log_sample)
+            self._access_log.start()
+        if any(model.logging_config is not None for model in options.models):
+            self._request_logger.start()
 
     async def _wait_for_models(self) -> None:
         """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""
@@ -228,6 +329,7 @@ class ServerCore:
     async def stop(self, grace_s: float) -> None:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
+        self._readiness.begin_shutdown()
         rest = self._rest
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
@@ -238,6 +340,12 @@ class ServerCore:
         await self._placement.close()
         # What still runs has outlived the drain or its client, and a run cannot be interrupted.
         is_running = self._dispatcher.num_outstanding > 0
+        # They come round a last time while there is something to read.
+        await asyncio.to_thread(self._access_log.stop)
+        await asyncio.to_thread(self._request_logger.stop)
+        if self._access_log_file is not None:
+            self._access_log_file.close()
+            self._access_log_file = None
         self._dispatcher.close()
         await self._supervisor.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.

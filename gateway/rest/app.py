@@ -6,24 +6,24 @@ model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, COR
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from tensorgate.gateway.monitoring.metrics import CONTENT_TYPE
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import Begun
 from tensorgate.gateway.rest.http_messages import (
     JSON_TYPE,
     SHUTTING_DOWN_TEXT,
-    TEXT_TYPE,
     Answer,
     BodyTooLargeError,
     RequestHead,
     error_answer,
     json_error,
 )
+from tensorgate.gateway.rest.operator_pages import MODELS_PATH, OperatorPages, plain_answer
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.gateway.rest.url_grammar import (
     InferenceRoute,
@@ -38,10 +38,6 @@ from tensorgate.protos.status_codes import Code, ServingError
 logger = logging.getLogger("tensorgate.rest")
 
 VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-LIVENESS_PATHS = frozenset({b"/healthz", b"/livez"})
-READINESS_PATH = b"/readyz"
-METRICS_PATH = b"/metrics"
-METRICS_TYPE = CONTENT_TYPE.encode()
 NOT_READY_TEXT = "The server is still loading its models; try again later."
 
 # What upstream's HTTP library puts on an answer that was given no type.
@@ -66,19 +62,18 @@ class RestApp:
         *,
         enable_cors: bool,
         max_body_bytes: int,
-        worker_trouble: Callable[[], str] = str,
-        metrics_text: Callable[[], bytes] = bytes,
+        pages: OperatorPages | None = None,
+        counts: RequestCounts | None = None,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
-        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing. metrics_text
-        makes what /metrics shows.
+        counts: of the API's requests; only this changes it.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._enable_cors = enable_cors
-        self._worker_trouble = worker_trouble
-        self._metrics_text = metrics_text
+        self._pages = OperatorPages() if pages is None else pages
+        self._counts = RequestCounts() if counts is None else counts
         self._is_ready = False
         self._is_shutting_down = False
 
@@ -96,14 +91,39 @@ class RestApp:
         """Application: the answer where it needs no body, else what answers once the body is there."""
         if not _is_api(head.verb, head.raw_path):
             return self._page(head.verb, head.raw_path)
+        if head.verb == "GET" and head.raw_path == MODELS_PATH:
+            return self._finished(self._pages.models())
+        began_s = time.monotonic()
+        model, code = "", Code.OK
         try:
-            begun = self._begin_api(head)
+            if (trouble := self._trouble()) is not None:
+                raise ServingError(Code.UNAVAILABLE, trouble)
+            if head.verb == "OPTIONS":
+                # Answered for every path of the API and whatever the flag says; a refusal has no body.
+                code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
+                answer = Answer(http_status(code), content_type=PREFLIGHT_TYPE)
+            else:
+                route = parse_route(head.verb, head.raw_path, head.query_string)
+                if isinstance(route, InferenceRoute):
+                    return partial(self._infer, head, route)
+                if isinstance(route, SilentRefusal):
+                    code = route.error.code
+                    answer = Answer(http_status(code), content_type=JSON_TYPE)
+                else:
+                    model = route.model.name
+                    if isinstance(route, MetadataRoute):
+                        answer = self._handlers.metadata(route)
+                    else:
+                        answer = self._handlers.status(route)
         except ServingError as error:
-            begun = error_answer(error)
+            code = error.code
+            answer = error_answer(error)
         except Exception:
+            code = Code.INTERNAL
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
-            begun = error_answer(_INTERNAL_ERROR)
-        return self._finished(begun) if isinstance(begun, Answer) else begun
+            answer = error_answer(_INTERNAL_ERROR)
+        self._count(model, code, "", began_s)
+        return self._finished(answer)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
@@ -116,36 +136,30 @@ class RestApp:
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
-    def _begin_api(self, head: RequestHead) -> Begun:
-        if (trouble := self._trouble()) is not None:
-            raise ServingError(Code.UNAVAILABLE, trouble)
-        if head.verb == "OPTIONS":
-            # Answered for every path of the API and whatever the flag says; a refusal has no body.
-            code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
-            return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
-        route = parse_route(head.verb, head.raw_path, head.query_string)
-        if isinstance(route, SilentRefusal):
-            return Answer(http_status(route.error.code), content_type=JSON_TYPE)
-        if isinstance(route, InferenceRoute):
-            return partial(self._infer, head, route)
-        if isinstance(route, MetadataRoute):
-            return self._handlers.metadata(route)
-        return self._handlers.status(route)
-
     async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
+        began_s = time.monotonic()
+        code = Code.OK
         try:
             answer = await self._handlers.infer(route, head, body_parts)
         except BodyTooLargeError as error:
+            code = Code.INVALID_ARGUMENT
             answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:
+            code = error.code
             answer = error_answer(error)
         except asyncio.CancelledError:
+            code = Code.CANCELLED
             # The client has gone, or the server's grace is over; then its client can still be told.
             answer = error_answer(ServingError(Code.UNAVAILABLE, SHUTTING_DOWN_TEXT))
         except Exception:
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
+            code = Code.INTERNAL
             answer = error_answer(_INTERNAL_ERROR)
+        self._count(route.model.name, code, route.method.value, began_s)
         return self._finished(answer)
+
+    def _count(self, model: str, code: Code, api: str, began_s: float) -> None:
+        self._counts.count(model, code.name, api, int((time.monotonic() - began_s) * 1e6))
 
     def _finished(self, answer: Answer) -> Answer:
         """An answer of the API with what all of them have."""
@@ -161,24 +175,12 @@ class RestApp:
 
     def _page(self, verb: str, raw_path: bytes) -> Answer:
         if verb not in VERBS:
-            return _plain(HTTPStatus.NOT_IMPLEMENTED)
+            return plain_answer(HTTPStatus.NOT_IMPLEMENTED)
         if has_broken_escape(raw_path):
-            return _plain(HTTPStatus.BAD_REQUEST)
-        if raw_path in LIVENESS_PATHS:
-            return _plain(HTTPStatus.OK)
-        if raw_path == READINESS_PATH:
-            trouble = self._trouble() or self._worker_trouble()
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble) if trouble else _plain(HTTPStatus.OK)
-        if raw_path == METRICS_PATH:
-            return Answer(HTTPStatus.OK.value, self._metrics_text(), METRICS_TYPE)
-        return _plain(HTTPStatus.NOT_FOUND)
+            return plain_answer(HTTPStatus.BAD_REQUEST)
+        return self._pages.page(raw_path, self._trouble())
 
 
 def _is_api(verb: str, raw_path: bytes) -> bool:
     """Whether the API answers; what upstream's HTTP library refuses by itself never gets as far."""
     return is_api_path(raw_path) and verb in VERBS and not has_broken_escape(raw_path)
-
-
-def _plain(status: HTTPStatus, text: str = "") -> Answer:
-    text = text or ("ok" if status is HTTPStatus.OK else status.phrase)
-    return Answer(status.value, f"{text}\n".encode(), TEXT_TYPE)

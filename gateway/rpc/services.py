@@ -2,15 +2,17 @@
 
 Read by both edges, so that they serve the same.
 
-Source: the services of tensorflow_serving/apis.
+Source: the services of tensorflow_serving/apis, and gRPC's own.
 """
 
 from collections.abc import Mapping
 
 from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.incoming_call import Handler, unary
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reflection import ReflectionService
 
 # Path to what the worker is asked to do, and whether the model_spec stands inside the request's tasks.
 DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
@@ -22,9 +24,16 @@ DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
 }
 
 
-def make_handlers(prediction_service: PredictionService, model_service: ModelService) -> dict[str, Handler]:
+def make_handlers(
+    prediction_service: PredictionService,
+    model_service: ModelService,
+    health: HealthService,
+    reflection: ReflectionService,
+) -> dict[str, Handler]:
     """Path to handler, for everything else."""
     return {
         "/tensorflow.serving.PredictionService/GetModelMetadata": unary(prediction_service.get_model_metadata),
         "/tensorflow.serving.ModelService/GetModelStatus": unary(model_service.get_model_status),
+        **health.handlers,
+        **reflection.handlers,
     }

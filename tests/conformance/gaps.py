@@ -3,6 +3,5 @@
 import pytest
 
 RELOAD = pytest.mark.xfail(reason="the config file is read once, at start")
-METRICS = pytest.mark.xfail(reason="metrics are not exported yet")
 PROFILER = pytest.mark.xfail(reason="the profiler service is not built yet")
 TF_TEXT = pytest.mark.skip(reason="workers load no libraries of ops yet, and tensorflow-text is one")

@@ -90,11 +90,38 @@ def test_a_base_path_must_be_absolute_or_a_uri(path: str) -> None:
         ),
         ("model_type: OTHER", "ModelServerConfig::model_type choice 2 not supported."),
         ('model_platform: "caffe"', "Model m requests unsupported platform caffe"),
-        (f"{TENSORFLOW} logging_config {{ }}", "No request-logger-creator provided."),
     ],
 )
 def test_what_upstream_refuses_of_a_model_is_refused_in_its_words(settings: str, text: str) -> None:
     assert refusal_of(f'name: "m" base_path: "/m" {settings}') == text
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ("", "needs a filename_prefix"),
+        (
+            'log_collector_config { filename_prefix: "/l" } sampling_config { sampling_rate: 1.5 }',
+            "sampling_rate that is not 0 to 1: 1.5",
+        ),
+    ],
+)
+def test_request_logging_that_cannot_be_is_refused(settings: str, text: str) -> None:
+    assert text in refusal_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {settings} }}')
+
+
+def test_a_log_collector_that_there_is_none_of_is_not_found() -> None:
+    logging = 'log_collector_config { type: "kafka" filename_prefix: "/l" }'
+    with pytest.raises(ServingError, match="Cannot find LogCollector::Factory for type: kafka") as caught:
+        models_of(config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {logging} }}'))
+    assert caught.value.code is Code.NOT_FOUND
+
+
+def test_request_logging_is_taken_as_it_stands() -> None:
+    logging = 'log_collector_config { filename_prefix: "/l" } sampling_config { sampling_rate: 0.5 }'
+    (model,) = models_of(config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {logging} }}'))
+    assert model.logging_config is not None
+    assert model.logging_config.sampling_config.sampling_rate == 0.5
 
 
 def test_names_are_checked_before_paths_and_paths_before_platforms() -> None:
