@@ -107,8 +107,7 @@ class RequestLogger:
         while not self._stops.wait(WRITE_INTERVAL_S):
             self.write()
         self.write()
-        for file in self._files.values():
-            file.close()
+        self.close()
 
     def write(self) -> None:
         """Writes what there is now; on one thread at a time. An error of the file system is logged and counted."""
@@ -138,6 +137,11 @@ class RequestLogger:
         for file in self._files.values():
             with contextlib.suppress(OSError):
                 file.flush()
+
+    def close(self) -> None:
+        """Closes the files; what is written later begins new ones. On the thread that writes."""
+        for file in self._files.values():
+            file.close()
 
     def _file_of(self, prefix: str) -> "_RotatingFile":
         file = self._files.get(prefix)
