@@ -62,17 +62,17 @@ def test_both_pages_tell_of_every_request(
     assert found[":tensorflow:serving:runtime_latency_count", "half_plus_two", "Predict", "TF1"] == 8
 
     found = page_of(server, "/metrics")
-    assert found["tensorgate_model_requests_total", "half_plus_two", "2", "predict", "OK"] == 8
-    assert found["tensorgate_request_duration_seconds_count", "half_plus_two", "2", "predict"] == 8
-    assert found["tensorgate_run_duration_seconds_count", "half_plus_two", "2", "predict"] == 8
-    assert 0 < found["tensorgate_request_duration_seconds_sum", "half_plus_two", "2", "predict"] < 60
-    assert found["tensorgate_model_state", "half_plus_two", "2", "AVAILABLE"] == 1
+    assert found["tensorgate_model_requests_total", "OK", "predict", "half_plus_two", "2"] == 8
+    assert found["tensorgate_request_duration_seconds_count", "predict", "half_plus_two", "2"] == 8
+    assert found["tensorgate_run_duration_seconds_count", "predict", "half_plus_two", "2"] == 8
+    assert 0 < found["tensorgate_request_duration_seconds_sum", "predict", "half_plus_two", "2"] < 60
+    assert found["tensorgate_model_state", "half_plus_two", "AVAILABLE", "2"] == 1
     assert found["tensorgate_model_load_seconds", "half_plus_two", "2"] > 0
     assert found["tensorgate_worker_up", "worker-0"] == 1
     assert found["tensorgate_worker_restarts_total", "worker-0"] == 0
     assert found["tensorgate_worker_queue_depth", "worker-0"] == 0
     if edge == "native":
-        assert found["tensorgate_model_requests_total", "nobody", "", "predict", "NOT_FOUND"] == 1
+        assert found["tensorgate_model_requests_total", "NOT_FOUND", "predict", "nobody", ""] == 1
     memory = "tensorgate_worker_resident_memory_bytes"
     wait_until(lambda: page_of(server, "/metrics")[memory, "worker-0"] > 1e6, "a heartbeat with its memory")
 
