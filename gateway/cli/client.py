@@ -91,7 +91,7 @@ def serving_error(error: grpc.RpcError) -> ServingError:
 
 
 def fetch_signature(channel: grpc.Channel, model: ModelName, timeout_s: float = 10) -> SignatureDef:
-    """The signature of the model, asked of the server. Raises ServingError, NOT_FOUND where it has no such signature."""
+    """The signature of the model, asked of the server. Raises ServingError, NOT_FOUND where there is none."""
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     fill_spec(request.model_spec, model)
     request.model_spec.signature_name = ""
@@ -166,8 +166,8 @@ def shape_text(info: TensorInfo) -> str:
 def to_tensor(values: Any, info: TensorInfo) -> TensorProto:
     """Nested lists, or a numpy array, as a tensor of the input's type.
 
-    A value that lacks the first, free dimension gets it, of size 1. Raises ServingError INVALID_ARGUMENT for values that
-    do not fit type or shape.
+    Values that are a row of it get the first, free dimension, of size 1; other shapes go as they are, and the server
+    judges. Raises ServingError INVALID_ARGUMENT for values that do not fit the type.
     """
     import numpy as np  # noqa: PLC0415  (comes with an extra)
 
@@ -176,13 +176,12 @@ def to_tensor(values: Any, info: TensorInfo) -> TensorProto:
     except (ValueError, TypeError) as error:
         raise ServingError(Code.INVALID_ARGUMENT, f"the values are no {shape_text(info)}: {error}") from error
     dims = [dim.size for dim in info.tensor_shape.dim]
-    if not info.tensor_shape.unknown_rank:
-        if dims[:1] == [-1] and array.ndim == len(dims) - 1:
-            array = array[np.newaxis]
-        if array.ndim != len(dims) or any(want not in (-1, got) for want, got in zip(dims, array.shape, strict=True)):
-            raise ServingError(
-                Code.INVALID_ARGUMENT, f"the values have shape {list(array.shape)}; the input is {shape_text(info)}"
-            )
+    if (
+        dims[:1] == [-1]
+        and array.ndim == len(dims) - 1
+        and all(want in (-1, got) for want, got in zip(dims[1:], array.shape, strict=True))
+    ):
+        array = array[np.newaxis]
     return array_to_tensor(array, info.dtype)
 
 

@@ -43,7 +43,9 @@ def look(address: str) -> Snapshot:
     """Asks the server. Raises ServingError where it does not answer."""
     status, body = rest(address, "GET", "/readyz")
     snapshot = Snapshot(
-        time.monotonic(), "" if status == 200 else body.decode(errors="replace").strip(), rest_json(address, "/v1/models")["models"]
+        time.monotonic(),
+        "" if status == 200 else body.decode(errors="replace").strip(),
+        rest_json(address, "/v1/models")["models"],
     )
     _, page = rest(address, "GET", "/metrics")
     for family in text_string_to_metric_families(page.decode(errors="replace")):
@@ -64,7 +66,14 @@ def _models(now: Snapshot, before: Snapshot | None) -> Table:
     table.add_column("model")
     table.add_column("version", justify="right")
     table.add_column("state")
-    for name in ("requests/s" if before is not None else "requests", "failed", "in flight", "mean ms", "p99 ms ≤", "load s"):
+    for name in (
+        "requests/s" if before is not None else "requests",
+        "failed",
+        "in flight",
+        "mean ms",
+        "p99 ms ≤",
+        "load s",
+    ):
         table.add_column(name, justify="right")
     table.add_column("error", overflow="fold")
     for model in now.models:
@@ -110,9 +119,7 @@ def _version_cells(
     ]
 
 
-def quantile_limit(
-    now: Snapshot, before: Snapshot | None, quantile: float, labels: Mapping[str, str]
-) -> float | None:
+def quantile_limit(now: Snapshot, before: Snapshot | None, quantile: float, labels: Mapping[str, str]) -> float | None:
     """The upper limit, in seconds, of the bucket that the quantile of the request times is in; None without any."""
     counts: dict[float, float] = {}
     for snapshot, sign in ((now, 1), (before, -1)):
