@@ -22,7 +22,7 @@ from tensorgate.gateway.cli.bench_load import Answers, Goal, Load, Send, grpc_se
 from tensorgate.gateway.cli.client import ModelName
 
 PREDICT_PATH = "/tensorflow.serving.PredictionService/Predict"
-PERCENTILES = (50, 90, 95, 99, 99.9)
+PERCENTILES = (50, 90, 99, 99.9)
 NUM_PAYLOADS = 16
 SHOW_INTERVAL_S = 0.25
 # A higher concurrency than this share of the best rate needs only adds waiting.
@@ -151,7 +151,7 @@ def result_table(title: str, runs: Sequence[Run]) -> Table:
     """A row for each run."""
     has_rate = any(run.goal.rate for run in runs)
     # Narrow enough for 80 columns.
-    table = Table(title=f"{title}; times in ms", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=f"{title}; times in ms", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     columns = ("conc.", *(("wanted/s",) if has_rate else ()), "requests", "failed", "rate/s", "mean")
     for name in (*columns, *(f"p{percent:g}" for percent in PERCENTILES)):
         table.add_column(name, justify="right", no_wrap=True)

@@ -185,16 +185,5 @@ def test_shells_get_their_completion(shell: str) -> None:
 
 def test_every_command_explains_itself() -> None:
     listing = tensorgate("--help")
-    for command in (
-        "bench",
-        "completion",
-        "config",
-        "demo",
-        "inspect",
-        "predict",
-        "reload",
-        "replay",
-        "serve",
-        "status",
-    ):
+    for command in "bench completion config demo inspect predict reload replay serve status".split():  # noqa: SIM905
         assert f"  {command} " in listing.stdout
