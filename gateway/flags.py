@@ -269,6 +269,12 @@ OWN_FLAGS = (
     ),
     Flag("access_log_sample", _FLOAT, 0.01, "Share of the requests that --access_log has, 0 to 1."),
     Flag(
+        "tracing",
+        _BOOL,
+        False,
+        "Send OpenTelemetry spans of requests whose traceparent is sampled; OTEL_EXPORTER_OTLP_ENDPOINT says where to.",
+    ),
+    Flag(
         "readiness",
         _STRING,
         "all",

@@ -97,6 +97,7 @@ class ServerOptions:
     """File of the access log; ``stderr``: the log itself; empty: none."""
     access_log_sample: float
     """Share of the requests that it has, 0 to 1."""
+    tracing: bool
     readiness: ReadinessPolicy
     serving_metrics_paths: tuple[str, ...]
     """Where REST shows TensorFlow Serving's metrics; empty: nowhere."""
@@ -170,6 +171,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         log_format=_one_of(parsed, "log_format", LOG_FORMATS),
         access_log=parsed.get_string("access_log"),
         access_log_sample=_share(parsed, "access_log_sample"),
+        tracing=parsed.get_bool("tracing"),
         readiness=parse_readiness_policy(parsed.get_string("readiness")),
         serving_metrics_paths=_serving_metrics_paths(parsed.get_string("monitoring_config_file")),
         run_dir=parsed.get_string("run_dir"),

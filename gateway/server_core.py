@@ -40,6 +40,7 @@ from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.request_logger import RequestLogger, sampling_rate
 from tensorgate.gateway.monitoring.request_totals import RequestTotals
 from tensorgate.gateway.monitoring.serving_metrics import ServingMetrics
+from tensorgate.gateway.monitoring.traces import make_traces
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.model_status import model_list_json
 from tensorgate.gateway.rest.operator_pages import OperatorPages
@@ -71,7 +72,8 @@ class ServerCore:
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
         """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket.
 
-        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit.
+        Raises ServingError: INVALID_ARGUMENT for a --run_dir that does not fit, FAILED_PRECONDITION for --tracing
+        without its extra.
         """
         loop = asyncio.get_running_loop()
         self._options = options
@@ -101,7 +103,12 @@ class ServerCore:
         self._route_table.set_log_shares({name: sampling_rate(each) for name, each in logging_configs.items()})
         self._request_logger = RequestLogger(self._data_plane, logging_configs, options.saved_model_tags)
         self._access_log_file: logging.Handler | None = None
-        self._access_log = AccessLog(self._data_plane, writes_lines=bool(options.access_log))
+        self._traces = make_traces() if options.tracing else None
+        self._access_log = AccessLog(
+            self._data_plane,
+            writes_lines=bool(options.access_log),
+            on_records=None if self._traces is None else self._traces.take,
+        )
 
         # Workers.
         self._placement = Placement()
@@ -308,7 +315,9 @@ class ServerCore:
                 self._access_log_file = open_access_log(options.access_log, options.log_format)
             except OSError as error:
                 raise of_os_error(error, options.access_log) from error
-            self._data_plane.sample_requests(options.access_log_sample)
+        if options.access_log or self._traces is not None:
+            share = options.access_log_sample if options.access_log else 0.0
+            self._data_plane.sample_requests(share, self._traces is not None)
             self._access_log.start()
         if any(model.logging_config is not None for model in options.models):
             self._request_logger.start()
@@ -343,6 +352,8 @@ class ServerCore:
         # They come round a last time while there is something to read.
         await asyncio.to_thread(self._access_log.stop)
         await asyncio.to_thread(self._request_logger.stop)
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         if self._access_log_file is not None:
             self._access_log_file.close()
             self._access_log_file = None

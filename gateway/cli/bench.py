@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -151,7 +150,7 @@ def result_table(title: str, runs: Sequence[Run]) -> Table:
     """A row for each run."""
     has_rate = any(run.goal.rate for run in runs)
     # Narrow enough for 80 columns.
-    table = Table(title=f"{title}; times in ms", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=f"{title}; times in ms", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     columns = ("conc.", *(("wanted/s",) if has_rate else ()), "requests", "failed", "rate/s", "mean")
     for name in (*columns, *(f"p{percent:g}" for percent in PERCENTILES)):
         table.add_column(name, justify="right", no_wrap=True)

@@ -73,6 +73,7 @@ OWN = [
     ("log_format", "string", "text"),
     ("access_log", "string", ""),
     ("access_log_sample", "float", 0.01),
+    ("tracing", "bool", False),
     ("readiness", "string", "all"),
     ("run_dir", "string", ""),
 ]
