@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from tensorgate._native.dispatcher_state cimport Dispatcher, LineOptions
 from tensorgate._native.event_loop cimport EventLoop, Task
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t
-from tensorgate._native.route_table cimport RouteSnapshot, Routes
+from tensorgate._native.route_table cimport PublishedVersion, RouteSnapshot, Routes
 
 
 cdef struct HeldBuffers
@@ -66,11 +66,13 @@ cdef class DataPlane:
     cdef object _lock        # one broadcast at a time
     cdef Routes _routes      # the snapshot in use
     cdef set _versions       # all that may have a pin, or be in a snapshot
+    cdef list _retired       # what was counted of versions that are gone, until request_stats tells
     cdef dict _outstanding   # line number to the counter that its dispatchers share
     cdef int _next_thread
 
     cdef int _broadcast(self, Broadcast* broadcast) except -1
     cdef int _barrier(self) except -1
+    cdef int _retire(self, PublishedVersion version) except -1
     cdef void _release_buffers(self)
     cdef void _post(self, DataThread* thread, Task* task)
     cdef void _tear_down(self)

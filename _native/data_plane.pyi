@@ -4,6 +4,11 @@ from typing_extensions import Self, disjoint_base
 
 from tensorgate._native.route_table import PublishedVersion, Routes
 
+_Histogram = tuple[list[int], int]
+_MethodRequests = tuple[int, int, list[int], _Histogram, _Histogram, _Histogram, _Histogram, int, int, int]
+_VersionRequests = tuple[str, int, list[_MethodRequests]]
+_RequestRecord = tuple[int, str, int, int, int, int, bool, bool, int, int, int, int, int, int, int, str]
+
 @disjoint_base
 class DataPlane:
     """Native threads, each with an event loop and a dispatcher, on a ZeroMQ context of their own.
@@ -70,6 +75,41 @@ class DataPlane:
 
     def counters(self) -> dict[str, int]:
         """Totals since start, by name as in DispatchCounters of dispatcher.pxd."""
+
+    def request_stats(self) -> tuple[list[_VersionRequests], list[_VersionRequests]]:
+        """What was counted so far: of versions that the plane keeps, and of those that went since the last call.
+
+        A version: its model's name, its number, and a tuple for each entrypoint (0: Python's edges, 1: the native gRPC
+        edge) and method that had a request: (entrypoint, method, requests by canonical code, total, queue and run
+        times of those that succeeded, rows of batches, padding rows, request bytes, reply bytes). Times and rows are
+        (requests by bucket, sum), in microseconds and with the limits of request_stats.
+        """
+
+    def unrouted(self) -> dict[tuple[str, int, int], int]:
+        """Requests of the native gRPC edge that no version was found for: (model's name, method, code) to number.
+
+        When there are many such names, later ones count together as ("", 0, 2).
+        """
+
+    def sample_requests(self, share: float, traces: bool = False) -> None:
+        """Has requests that end recorded for ``take_records``, before ``start``.
+
+        ``share``: of 0 to 1 of them at random. ``traces``: besides, all whose traceparent says that they are sampled.
+        """
+
+    def take_records(self) -> tuple[list[_RequestRecord], int]:
+        """Records since the last call, each thread's in order; how many have been dropped so far for want of room.
+
+        A record: (end in microseconds of the monotonic clock, model, version, method, request id, code, whether it came
+        by the native gRPC edge, whether it is of the share, total, queue and run microseconds, rows of its batch,
+        padding rows, request bytes, reply bytes, traceparent). A name is cut after 128 bytes.
+        """
+
+    def take_logged(self) -> tuple[list[tuple[int, str, int, int, bytes, bytes]], int]:
+        """Requests that PublishedVersion.log_requests has kept since the last call, and how many it lost so far.
+
+        Each: (end in microseconds of the monotonic clock, model, version, method, serialized request, response).
+        """
 
     @property
     def num_timers(self) -> int:

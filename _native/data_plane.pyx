@@ -48,6 +48,7 @@ from tensorgate._native.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from tensorgate._native.request_account cimport account_sample, read_unrouted, take_logged, take_records
 from tensorgate._native.route_table cimport PublishedVersion, ReplicaSet, Routes
 from tensorgate._native.zmq_api cimport zmq
 
@@ -120,6 +121,7 @@ cdef class DataPlane:
         load_library()
         self._lock = threading.Lock()
         self._versions = set()
+        self._retired = []
         self._outstanding = {}
         pthread_mutex_init(&self._held.mutex, NULL)
         self._made = True
@@ -138,6 +140,7 @@ cdef class DataPlane:
             # Workers see all threads' requests in one space of numbers.
             self.threads[i].dispatcher.last_request_id = <uint64_t>i
             self.threads[i].dispatcher.request_id_step = <uint64_t>num_threads
+            self.threads[i].dispatcher.index = <size_t>i
             self._orders[i].thread = &self.threads[i]
             self._orders[i].task.owner = &self._orders[i]
             self._orders[i].task.run = _obey
@@ -240,9 +243,12 @@ cdef class DataPlane:
 
     def publish(self, Routes routes not None):
         cdef Broadcast broadcast
+        cdef PublishedVersion version
         with self._lock:
             if self.is_closed:
                 return
+            for version in routes.versions:
+                version.count_requests(<size_t>self.num_threads)
             self._versions.update(routes.versions)
             # Closed and without a pin: nobody can come to it any more, and after the broadcast nobody is on the way
             # out.
@@ -252,7 +258,8 @@ cdef class DataPlane:
             broadcast.routes = &routes.snapshot
             self._broadcast(&broadcast)
             self._routes = routes
-            self._versions.difference_update(drained)
+            for version in drained:
+                self._retire(version)
 
     def forget(self, PublishedVersion version not None):
         with self._lock:
@@ -261,7 +268,14 @@ cdef class DataPlane:
             if not version.is_drained:
                 raise ValueError(f"{version.name} version {version.version} is still in use")
             self._barrier()
-            self._versions.discard(version)
+            self._retire(version)
+
+    cdef int _retire(self, PublishedVersion version) except -1:
+        self._versions.discard(version)
+        stats = version.read_requests()
+        if stats:
+            self._retired.append((version.name, version.version, stats))
+        return 0
 
     def set_replicas(self, PublishedVersion version not None, replicas):
         cdef ReplicaSet* former
@@ -381,6 +395,54 @@ cdef class DataPlane:
         # Every thread buries a worker of its own; it died once.
         total.worker_deaths = self.threads[0].dispatcher.counters.worker_deaths
         return total
+
+    # --- what requests there were ---
+
+    def request_stats(self):
+        cdef PublishedVersion version
+        with self._lock:
+            retired, self._retired = self._retired, []
+            present = [(version.name, version.version, version.read_requests()) for version in self._versions]
+        return present, retired
+
+    def unrouted(self):
+        cdef dict counts = {}
+        cdef int i
+        with self._lock:
+            if not self.is_closed:
+                for i in range(self.num_threads):
+                    read_unrouted(self.threads[i].dispatcher.account, counts)
+        return counts
+
+    def sample_requests(self, double share, bint traces=False):
+        cdef int i
+        if self._is_started or self.is_closed:
+            raise RuntimeError("what is sampled is settled before the start")
+        for i in range(self.num_threads):
+            if not account_sample(self.threads[i].dispatcher.account, share, traces):
+                raise MemoryError
+
+    def take_records(self):
+        cdef list records = []
+        cdef int i
+        dropped = 0
+        with self._lock:
+            if not self.is_closed:
+                for i in range(self.num_threads):
+                    take_records(self.threads[i].dispatcher.account, records)
+                    dropped += atomic_load(&self.threads[i].dispatcher.account.num_dropped)
+        return records, dropped
+
+    def take_logged(self):
+        cdef list logged = []
+        cdef int i
+        dropped = 0
+        with self._lock:
+            if not self.is_closed:
+                for i in range(self.num_threads):
+                    take_logged(self.threads[i].dispatcher.account, logged)
+                    dropped += self.threads[i].dispatcher.account.num_logged_dropped
+        return logged, dropped
 
     # --- for tests ---
 

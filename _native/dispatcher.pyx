@@ -34,8 +34,10 @@ from tensorgate._native.event_loop cimport (
     timer_set,
 )
 from tensorgate._native.posix cimport EPOLLIN
+from tensorgate._native.request_account cimport account_free, account_new
 from tensorgate._native.request_end cimport (
     NO_MEMORY_TEXT,
+    choose_for_log,
     end_with_text,
     expire,
     fail_request,
@@ -69,17 +71,19 @@ cdef inline Request* _any_waiting(Line* line) noexcept nogil:
 
 cdef void dispatcher_submit(Dispatcher* dispatcher, Request* request) noexcept nogil:
     request.dispatcher = dispatcher
+    request.submitted_us = monotonic_now_us()
     dispatcher.counters.submitted += 1
     if dispatcher.is_closed:
         end_with_text(request, UNAVAILABLE, SHUTDOWN_TEXT)
         return
     if request.deadline_us >= 0:
-        if request.deadline_us <= monotonic_now_us():
+        if request.deadline_us <= request.submitted_us:
             expire(request)
             return
         if not timer_set(dispatcher.loop, &request.timer, request.deadline_us):
             end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
             return
+    choose_for_log(request)
     route_request(dispatcher, request)
 
 
@@ -210,6 +214,11 @@ cdef bint dispatcher_init(Dispatcher* dispatcher, EventLoop* loop, void* zmq_con
     dispatcher.by_id = <Request**>calloc(FIRST_NUM_BUCKETS, sizeof(Request*))
     if dispatcher.by_id is NULL:
         return False
+    dispatcher.account = account_new(<uint64_t>monotonic_now_us() ^ <uint64_t><size_t>dispatcher)
+    if dispatcher.account is NULL:
+        free(dispatcher.by_id)
+        dispatcher.by_id = NULL
+        return False
     writer_init(&dispatcher.header)
     timer_init(&dispatcher.drain_timer, _on_drain_due, dispatcher)
     dispatcher.drain_hook.run = drain_lines
@@ -237,4 +246,6 @@ cdef void dispatcher_close(Dispatcher* dispatcher) noexcept nogil:
 cdef void dispatcher_free(Dispatcher* dispatcher) noexcept nogil:
     free(dispatcher.by_id)
     dispatcher.by_id = NULL
+    account_free(dispatcher.account)
+    dispatcher.account = NULL
     writer_free(&dispatcher.header)

@@ -12,6 +12,7 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch, timer_set
 from tensorgate._native.frame_stream cimport FrameStream
 from tensorgate._native.posix cimport eventfd_write
+from tensorgate._native.request_account cimport RequestAccount
 from tensorgate._native.route_table cimport RouteSnapshot, VersionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
@@ -48,6 +49,7 @@ cdef struct Request:
     size_t payload_size
     int64_t priority         # larger leaves the queue earlier
     bint sampled
+    bint is_native           # it came by the native gRPC edge
     uint8_t traceparent[MAX_TRACEPARENT]
     size_t traceparent_size
     int64_t deadline_us      # monotonic clock, -1: none
@@ -66,6 +68,8 @@ cdef struct Request:
     Request* next
     Request* next_by_id      # in the table of handed requests
     Timer timer
+    int64_t submitted_us     # monotonic clock
+    uint8_t* logged          # the model's name and the request, for the request log; NULL: it is not logged
 
 
 cdef struct RequestList:
@@ -147,6 +151,8 @@ cdef struct DispatchCounters:
 cdef struct Dispatcher:
     EventLoop* loop
     void* context                # ZeroMQ's
+    size_t index                 # of its thread, among those that count a version's requests
+    RequestAccount* account
     const RouteSnapshot* routes  # NULL before the first
     Line* lines
     Hook drain_hook

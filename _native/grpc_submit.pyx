@@ -13,6 +13,7 @@ from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_finish, grpc_call_reply
 from tensorgate._native.grpc_state cimport SPEC_IN_TASKS, GrpcCall, GrpcServer
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
+from tensorgate._native.request_account cimport account_unrouted
 from tensorgate._native.request_end cimport request_free, request_new
 from tensorgate._native.route_table cimport VersionState, resolve_route, unpin_version
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
@@ -55,6 +56,7 @@ cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
     writer_init(&text)
     version = resolve_route(dispatcher.routes, &spec, &code, &text)
     if version is NULL:
+        account_unrouted(dispatcher.account, call.method.number, code, spec.name, spec.name_size)
         grpc_call_finish(call, code, text.data, text.size)
         writer_free(&text)
         return
@@ -73,6 +75,7 @@ cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
     request.payload_size = call.message_size
     request.version = version
     request.method = call.method.number
+    request.is_native = True
     request.deadline_us = call.deadline_us
     memcpy(request.traceparent, call.traceparent, call.traceparent_size)
     request.traceparent_size = call.traceparent_size

@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
-from tensorgate._native.dispatcher_state cimport Dispatcher, Request
+from tensorgate._native.dispatcher_state cimport Dispatcher, Outcome, Request
 
 cdef const char* NO_MEMORY_TEXT
 
@@ -15,7 +15,11 @@ cdef void request_free(Request* request) noexcept nogil
 
 # Marks a request settled, without a deadline from now on. False if it was settled before.
 cdef bint settle(Request* request) noexcept nogil
-# on_done, for a request that has just been settled.
+# Keeps a copy of the request if it is one of those that its version logs; before it is sent.
+cdef void choose_for_log(Request* request) noexcept nogil
+# on_done, for a request that has just been settled with an answer.
+cdef void tell_success(Request* request, const Outcome* outcome) noexcept nogil
+# The same with an error.
 cdef void tell_error(Request* request, int code, const uint8_t* message, size_t size) noexcept nogil
 # Settles it with an error, unless it is settled.
 cdef void fail_request(Request* request, int code, const uint8_t* message, size_t size) noexcept nogil

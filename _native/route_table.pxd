@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.proto_scan cimport ModelSpecView
+from tensorgate._native.request_stats cimport VersionStats
 
 
 cdef struct Replica:
@@ -51,6 +52,9 @@ cdef struct VersionState:
     # Where it is loaded, read with version_replicas; NULL while its worker is being respawned. The control plane
     # replaces it as a whole and frees the old one when every native thread has been through a turn since.
     ReplicaSet* replicas
+    VersionStats* stats        # one of each native thread, which alone writes it; NULL: nothing is counted
+    # Of 64 random bits: requests with one below it are logged, 0: none. The control plane sets it at any time.
+    int64_t log_below          # atomic; its bits are a uint64_t's
 
 
 cdef struct Label:
@@ -90,6 +94,12 @@ cdef void unpin_version(VersionState* version) noexcept nogil
 cdef class PublishedVersion:
     cdef VersionState state
     cdef readonly str name
+    cdef size_t _num_threads
+
+    # Has requests counted; before it is in any thread's snapshot. Once is enough.
+    cdef int count_requests(self, size_t num_threads) except -1
+    # What was counted, see DataPlane.request_stats.
+    cdef list read_requests(self)
 
     # The former set, the caller's to free once no thread can be using it; on failure the present one stays.
     cdef ReplicaSet* swap_replicas(self, replicas) except? NULL

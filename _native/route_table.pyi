@@ -32,6 +32,9 @@ class PublishedVersion:
     def replicas(self) -> list[tuple[int, int]]:
         """(number of the worker's incarnation, servable handle there) of each loaded copy."""
 
+    def log_requests(self, share: float) -> None:
+        """How many of the requests that succeed are kept for DataPlane.take_logged: 0 for none, 1 for all."""
+
     def try_pin(self) -> bool:
         """Counts one more user; False when the version has been closed."""
 

@@ -39,6 +39,8 @@ from tensorgate._native.proto_scan cimport (
     ModelSpecView,
     scan_model_spec_view,
 )
+from tensorgate._native.request_account cimport share_of_randoms
+from tensorgate._native.request_stats cimport VersionStats, read_stats
 from tensorgate._native.status_codes cimport INVALID_ARGUMENT, NOT_FOUND, OK
 
 
@@ -174,6 +176,7 @@ cdef class PublishedVersion:
     def __dealloc__(self):
         free(self.state.name)
         free(self.state.replicas)
+        free(self.state.stats)
         if self.state.drained_fd >= 0:
             close(self.state.drained_fd)
 
@@ -206,6 +209,20 @@ cdef class PublishedVersion:
             for i in range(current.num_replicas):
                 found.append((current.replicas[i].worker, current.replicas[i].servable_handle))
         return found
+
+    cdef int count_requests(self, size_t num_threads) except -1:
+        if self.state.stats is NULL:
+            self.state.stats = <VersionStats*>calloc(num_threads, sizeof(VersionStats))
+            if self.state.stats is NULL:
+                raise MemoryError
+            self._num_threads = num_threads
+        return 0
+
+    cdef list read_requests(self):
+        return read_stats(self.state.stats, self._num_threads)
+
+    def log_requests(self, double share):
+        atomic_store(&self.state.log_below, <int64_t>share_of_randoms(share))
 
     def try_pin(self):
         # Under the GIL, as close is: nothing comes between the two.

@@ -14,7 +14,7 @@ from libc.string cimport memset
 from tensorgate._native.dispatcher_state cimport Dispatcher, Line, Outcome, Request, expect_replies
 from tensorgate._native.event_loop cimport Hook, timer_cancel
 from tensorgate._native.frame_header cimport ReplyHeader
-from tensorgate._native.request_end cimport leave_line, release_pin, request_free, settle, tell_error
+from tensorgate._native.request_end cimport leave_line, release_pin, request_free, settle, tell_error, tell_success
 from tensorgate._native.request_queue cimport table_find
 from tensorgate._native.request_route cimport hand_waiting
 from tensorgate._native.status_codes cimport LAST_CODE, OK, UNKNOWN
@@ -58,7 +58,7 @@ cdef void _take_reply(Line* line, const ReplyHeader* header, zmq_msg_t* payload)
         outcome.run_us = header.run_us
         outcome.batch_rows = header.batch_rows
         outcome.padding_rows = header.padding_rows
-        request.on_done(request, &outcome)
+        tell_success(request, &outcome)
     else:
         dispatcher.counters.failed += 1
         tell_error(

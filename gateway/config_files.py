@@ -24,9 +24,14 @@ from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 
 from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
+from tensorgate.protos.tensorflow_serving.config.logging_config_pb2 import LoggingConfig
+from tensorgate.protos.tensorflow_serving.config.monitoring_config_pb2 import MonitoringConfig
 
 # Upstream's stock server has the first one only.
 PLATFORMS = (TENSORFLOW_PLATFORM, HASHMAP_PLATFORM)
+
+# What logs requests: TFRecord files. Upstream has none of its own, and its tests one without a name.
+LOG_COLLECTORS = ("", "tfrecord")
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
@@ -41,6 +46,8 @@ class ModelConfig:
     platform: str = TENSORFLOW_PLATFORM
     """One of ``PLATFORMS``."""
     version_labels: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    logging_config: LoggingConfig | None = None
+    """How its requests are logged; not to be modified. None: they are not."""
 
 
 def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
@@ -50,6 +57,11 @@ def read_model_server_config(path: str) -> config_pb2.ModelServerConfig:
     system's error where the file cannot be read.
     """
     return read_text_proto(path, config_pb2.ModelServerConfig)
+
+
+def read_monitoring_config(path: str) -> MonitoringConfig:
+    """The text-format MonitoringConfig in the file ``path``; blocks. Raises as read_model_server_config does."""
+    return read_text_proto(path, MonitoringConfig)
 
 
 def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
@@ -67,8 +79,8 @@ def models_of(
     ``running_platforms``: by name, of the models that the new configuration takes the place of.
 
     Raises ServingError INVALID_ARGUMENT for what upstream refuses, in its order: a name listed twice, a relative base
-    path, another platform than the model has now, a platform that is missing, set twice or not ours; and for a custom
-    configuration.
+    path, another platform than the model has now, a platform that is missing, set twice or not ours; for a custom
+    configuration, and for request logging that cannot be; NOT_FOUND for a log collector that there is none of.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise _invalid("custom_model_config is not supported; use model_config_list")
@@ -93,6 +105,8 @@ def models_of(
     for model in configs:
         if (platform := _platform_of(model)) not in PLATFORMS:
             raise _invalid(f"Model {model.name} requests unsupported platform {platform}")
+        if model.HasField("logging_config"):
+            _check_logging(model.name, model.logging_config)
     return tuple(
         ModelConfig(
             name=model.name,
@@ -100,18 +114,10 @@ def models_of(
             version_policy=_version_policy(model.model_version_policy),
             platform=_platform_of(model),
             version_labels=MappingProxyType(dict(model.version_labels)),
+            logging_config=model.logging_config if model.HasField("logging_config") else None,
         )
         for model in configs
     )
-
-
-def check_logging(config: config_pb2.ModelServerConfig) -> None:
-    """Raises ServingError INVALID_ARGUMENT, as upstream's stock server does, when a model asks for request logging.
-
-    Upstream looks only when the models are loaded; at start that makes no difference, since it ends then.
-    """
-    if any(model.HasField("logging_config") for model in config.model_config_list.config):
-        raise _invalid("No request-logger-creator provided.")
 
 
 def _platform_of(model: config_pb2.ModelConfig) -> str:
@@ -131,6 +137,18 @@ def _platform_of(model: config_pb2.ModelConfig) -> str:
             f"ModelServerConfig::model_platform, model name is {model.name}"
         )
     return model.model_platform
+
+
+def _check_logging(name: str, logging: LoggingConfig) -> None:
+    collector = logging.log_collector_config
+    if collector.type not in LOG_COLLECTORS:
+        raise ServingError(Code.NOT_FOUND, f"Cannot find LogCollector::Factory for type: {collector.type}")
+    if not collector.filename_prefix:
+        raise _invalid(f"The logging_config of model {name} needs a filename_prefix in its log_collector_config")
+    sampling = logging.sampling_config
+    for rate in (sampling.sampling_rate, *(each.sampling_rate for each in sampling.per_task_sampling_configs)):
+        if not 0 <= rate <= 1:
+            raise _invalid(f"The logging_config of model {name} has a sampling_rate that is not 0 to 1: {rate:g}")
 
 
 def _version_policy(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:

@@ -188,8 +188,7 @@ UPSTREAM_FLAGS = (
         "monitoring_config_file",
         _STRING,
         "",
-        "Text-format MonitoringConfig.",
-        "metrics are not exported yet",
+        "Text-format MonitoringConfig: whether TensorFlow Serving's metrics are shown on the REST port, and where.",
     ),
     Flag(
         "remove_unused_fields_from_bundle_metagraph",
@@ -223,8 +222,7 @@ UPSTREAM_FLAGS = (
         "enable_grpc_healthcheck_service",
         _BOOL,
         False,
-        "Offer the gRPC health service.",
-        "the gRPC health service is not built yet",
+        "Offer the gRPC health service; it is offered in any case.",
     ),
     Flag(
         "enable_serialization_as_tensor_content",
@@ -300,6 +298,26 @@ OWN_FLAGS = (
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),
     Flag("worker_heartbeat_timeout_s", _FLOAT, 30.0, "Seconds of silence after which a worker is replaced."),
     Flag("log_level", _STRING, "info", "Least severity that is logged: debug, info, warning or error."),
+    Flag("log_format", _STRING, "text", "Form of the log's lines: text or json."),
+    Flag(
+        "access_log",
+        _STRING,
+        "",
+        "File that gets a line for each of a share of the requests; stderr: the log itself; empty: none.",
+    ),
+    Flag("access_log_sample", _FLOAT, 0.01, "Share of the requests that --access_log has, 0 to 1."),
+    Flag(
+        "tracing",
+        _BOOL,
+        False,
+        "Send OpenTelemetry spans of requests whose traceparent is sampled; OTEL_EXPORTER_OTLP_ENDPOINT says where to.",
+    ),
+    Flag(
+        "readiness",
+        _STRING,
+        "all",
+        "Which models must be served for the server to be ready: all, any, or models:NAME,NAME.",
+    ),
     Flag(
         "run_dir",
         _STRING,

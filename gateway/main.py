@@ -16,7 +16,7 @@ import uvloop
 from tensorgate.gateway import flag_parser, options
 from tensorgate.gateway.cgroup import granted_cpus
 from tensorgate.gateway.core.clock import SystemClock
-from tensorgate.gateway.log_lines import OneLineFormatter
+from tensorgate.gateway.log_lines import make_formatter
 from tensorgate.gateway.server_core import ServerCore
 from tensorgate.protos.status_codes import ServingError
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Failed to start server. Error: {error}", flush=True)
         return START_FAILED
     log_handler = logging.StreamHandler(sys.stderr)
-    log_handler.setFormatter(OneLineFormatter())
+    log_handler.setFormatter(make_formatter(server_options.log_format))
     logging.basicConfig(level=server_options.log_level.upper(), handlers=[log_handler])
     # Said before as upstream says it, but under a whole page of usage.
     if parsed.unknown_arguments:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from tensorgate.gateway.config_files import ModelConfig, check_logging, models_of
+from tensorgate.gateway.config_files import ModelConfig, models_of
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
@@ -83,6 +83,7 @@ class ModelConfigManager:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadOutcome]] = set()
         self._is_stopped = False
+        self._watchers: list[Callable[[CurrentConfig], None]] = []
         self._labels: dict[str, dict[str, int]] = {}
         # Labels of the start-up configuration whose version is not there: assigned when it comes.
         self._withheld: dict[ServableId, set[str]] = {}
@@ -93,6 +94,10 @@ class ModelConfigManager:
     @property
     def current(self) -> CurrentConfig:
         return self._current
+
+    def watch(self, on_current: Callable[[CurrentConfig], None]) -> None:
+        """Has ``on_current`` called with every configuration that takes the place of another."""
+        self._watchers.append(on_current)
 
     def settings_of(self, name: str) -> ModelSettings:
         """The settings that hold for a model now; not to be modified."""
@@ -244,6 +249,8 @@ class ModelConfigManager:
         if failures:
             return ReloadOutcome(outcomes, not_available("model(s)", failures))
         self._current = new
+        for on_current in self._watchers:
+            on_current(new)
         self._source.set_servables(servables_of(new.models, new.settings))
         for name in old_names - {model.name for model in new.models}:
             self._platforms.pop(name, None)
@@ -251,10 +258,6 @@ class ModelConfigManager:
         self._set_labels({model.name: dict(model.version_labels) for model in new.models})
         # Models that are gone have been withdrawn when this answers.
         await asyncio.sleep(0)
-        try:
-            check_logging(new.config)
-        except ServingError as error:
-            return ReloadOutcome(outcomes, error)
         return ReloadOutcome(outcomes)
 
     async def _bring_up(self, added: Sequence[ModelConfig], settings: SettingsOfModels) -> Failures:

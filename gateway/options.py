@@ -13,13 +13,16 @@ from dataclasses import dataclass
 
 from tensorgate.gateway.config_files import (
     ModelConfig,
-    check_logging,
     models_of,
     read_model_server_config,
+    read_monitoring_config,
     single_model,
 )
 from tensorgate.gateway.flag_parser import ParsedFlags
+from tensorgate.gateway.log_lines import LOG_FORMATS
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
+from tensorgate.gateway.monitoring.readiness import ReadinessPolicy, parse_readiness_policy
+from tensorgate.gateway.monitoring.serving_metrics import DEFAULT_PATH
 from tensorgate.gateway.platform_config import read_platform_config, settings_without_effect
 from tensorgate.gateway.python_command import python_command
 from tensorgate.gateway.session_config import (
@@ -136,6 +139,16 @@ class ServerOptions:
     drain_timeout_s: float
     log_level: str
     """One of ``LOG_LEVELS``."""
+    log_format: str
+    """One of ``LOG_FORMATS``."""
+    access_log: str
+    """File of the access log; ``stderr``: the log itself; empty: none."""
+    access_log_sample: float
+    """Share of the requests that it has, 0 to 1."""
+    tracing: bool
+    readiness: ReadinessPolicy
+    serving_metrics_paths: tuple[str, ...]
+    """Where REST shows TensorFlow Serving's metrics; empty: nowhere."""
     run_dir: str
     """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
     warnings: tuple[str, ...] = ()
@@ -174,7 +187,6 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
     _check_batching(parsed)
     platform = _platform_options(parsed)
     models = models_of(model_server_config)
-    check_logging(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
     rest_api_timeout_in_ms = parsed.get_int("rest_api_timeout_in_ms")
     return ServerOptions(
@@ -220,6 +232,12 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
         log_level=_one_of(parsed, "log_level", LOG_LEVELS),
+        log_format=_one_of(parsed, "log_format", LOG_FORMATS),
+        access_log=parsed.get_string("access_log"),
+        access_log_sample=_share(parsed, "access_log_sample"),
+        tracing=parsed.get_bool("tracing"),
+        readiness=parse_readiness_policy(parsed.get_string("readiness")),
+        serving_metrics_paths=_serving_metrics_paths(parsed.get_string("monitoring_config_file")),
         run_dir=parsed.get_string("run_dir"),
         warnings=platform.warnings,
     )
@@ -334,6 +352,23 @@ def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
             f"--{name} must be a number of seconds, {'0 or more' if zero_allowed else 'above 0'}; got {value}"
         )
     return value
+
+
+def _share(parsed: ParsedFlags, name: str) -> float:
+    value = parsed.get_float(name)
+    if not 0 <= value <= 1:
+        raise _invalid(f"--{name} must be a share, 0 to 1; got {value}")
+    return value
+
+
+def _serving_metrics_paths(config_file: str) -> tuple[str, ...]:
+    """At upstream's path unless a file says otherwise; one that names a path of its own adds that."""
+    if not config_file:
+        return (DEFAULT_PATH,)
+    prometheus = read_monitoring_config(config_file).prometheus_config
+    if not prometheus.enable:
+        return ()
+    return tuple(dict.fromkeys((prometheus.path or DEFAULT_PATH, DEFAULT_PATH)))
 
 
 def _one_of(parsed: ParsedFlags, name: str, choices: Sequence[str]) -> str:

@@ -10,12 +10,13 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.cgroup import OomKills
+from tensorgate.gateway.config_files import ModelConfig
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -34,7 +35,7 @@ from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
-from tensorgate.gateway.dispatch.route_table import RouteTable
+from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
@@ -42,22 +43,35 @@ from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
+from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
+from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
+from tensorgate.gateway.monitoring.readiness import Readiness
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
+from tensorgate.gateway.monitoring.request_logger import RequestLogger, sampling_rate
+from tensorgate.gateway.monitoring.request_totals import RequestTotals
+from tensorgate.gateway.monitoring.serving_metrics import ServingMetrics
+from tensorgate.gateway.monitoring.traces import make_traces
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.admin import AdminPages
+from tensorgate.gateway.rest.model_status import model_list_json
+from tensorgate.gateway.rest.operator_pages import OperatorPages
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tensorgate.gateway.sources.resource_estimate import estimated_bytes
 from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
-from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.status_codes import ServingError, of_os_error
+from tensorgate.protos.tensorflow_serving.config.logging_config_pb2 import LoggingConfig
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
@@ -76,7 +90,8 @@ class ServerCore:
     def __init__(self, options: ServerOptions, clock: Clock, num_cpus: int) -> None:
         """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket.
 
-        Raises ServingError INVALID_ARGUMENT for a --run_dir that does not fit, and for workers that cannot be as asked.
+        Raises ServingError: INVALID_ARGUMENT for a --run_dir that does not fit and for workers that cannot be as asked,
+        FAILED_PRECONDITION for --tracing without its extra.
         """
         loop = asyncio.get_running_loop()
         self._options = options
@@ -99,6 +114,24 @@ class ServerCore:
         self._dispatcher = Dispatcher(self._route_table, self._data_plane)
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
+
+        # What operators see.
+        self._readiness = Readiness(
+            options.readiness, self._model_names, self._routed_versions, lambda: self._placement.trouble
+        )
+        self._bus.subscribe(self._readiness.take)
+        self._load_times = LoadTimes()
+        self._bus.subscribe(self._load_times.take)
+        self._logging_configs: dict[str, LoggingConfig] = {}
+        self._request_logger = RequestLogger(self._data_plane, self._logging_configs, options.saved_model_tags)
+        self._log_requests(options.models)
+        self._access_log_file: logging.Handler | None = None
+        self._traces = make_traces() if options.tracing else None
+        self._access_log = AccessLog(
+            self._data_plane,
+            writes_lines=bool(options.access_log),
+            on_records=None if self._traces is None else self._traces.take,
+        )
 
         # Workers.
         oom_kills = OomKills()
@@ -165,6 +198,7 @@ class ServerCore:
             ),
         )
         self._settings_of = self._model_config.settings_of
+        self._model_config.watch(lambda current: self._log_requests(current.models))
         self._bus.subscribe(self._model_config.on_state)
         self._model_config_file = ModelConfigFile(
             options.model_config_file,
@@ -176,7 +210,8 @@ class ServerCore:
 
         # Edges.
         admin = ModelAdmin(self._model_config, self._monitor, is_enabled=options.enable_model_admin)
-        prediction_service = PredictionService(self._dispatcher)
+        grpcio_counts, rest_counts = RequestCounts(), RequestCounts()
+        prediction_service = PredictionService(self._dispatcher, grpcio_counts)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
             GrpcOptions(
@@ -188,10 +223,15 @@ class ServerCore:
             self._data_plane,
             prediction_service,
             make_handlers(
-                prediction_service, ModelService(self._monitor, self._model_config), ModelAdminService(admin)
+                prediction_service,
+                ModelService(self._monitor, self._model_config),
+                HealthService(self._readiness),
+                ReflectionService(lambda: self._readiness.is_ending),
+                ModelAdminService(admin),
             ),
             clock,
         )
+        totals = RequestTotals(self._data_plane)
         metrics = MetricsPage(
             ServerCollector(
                 self._grpc.name,
@@ -199,7 +239,18 @@ class ServerCore:
                 lambda: self._grpc.counters,
                 self._data_plane.counters,
                 lambda: self._data_plane.num_outstanding,
-            )
+            ),
+            ModelCollector(
+                totals,
+                self._data_plane.unrouted,
+                self._load_times,
+                self._states,
+                self._in_flight,
+                self._worker_statuses,
+            ),
+        )
+        serving_metrics = ServingMetrics(
+            totals, self._data_plane.unrouted, rest_counts, grpcio_counts, lambda: self._request_logger.counts
         )
         self._rest = (
             RestServer(
@@ -213,17 +264,70 @@ class ServerCore:
                     socket_path=options.rest_api_socket_path,
                     ssl_context=None if self._rest_tls is None else self._rest_tls.context,
                 ),
-                lambda: self._placement.trouble,
-                metrics.text,
+                OperatorPages(
+                    lambda: self._readiness.trouble,
+                    metrics.text,
+                    frozenset(path.encode() for path in options.serving_metrics_paths),
+                    serving_metrics.text,
+                    lambda: model_list_json(self._monitor, self._all_model_names()),
+                ),
+                rest_counts,
                 AdminPages(admin, loop),
             )
             if options.serves_rest
             else None
         )
 
+    def _log_requests(self, models: Sequence[ModelConfig]) -> None:
+        """Has requests logged as these models' configurations say."""
+        wanted = {model.name: model.logging_config for model in models if model.logging_config is not None}
+        # The logger's thread reads it meanwhile.
+        self._logging_configs.update(wanted)
+        for name in self._logging_configs.keys() - wanted.keys():
+            del self._logging_configs[name]
+        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in wanted.items()})
+
     def _model_settings(self, name: str) -> ModelSettings:
         """What holds for the model now."""
         return self._settings_of(name)
+
+    # --- what operators see, on any thread ----------------------------------------------------------------------------
+
+    def _model_names(self) -> list[str]:
+        """Of the configuration."""
+        return [model.name for model in self._model_config.current.models]
+
+    def _all_model_names(self) -> list[str]:
+        """Of the configuration, and of what there was before."""
+        return list(dict.fromkeys([*self._model_names(), *self._monitor.names()]))
+
+    def _states(self) -> list[ServableState]:
+        return [state for name in self._monitor.names() for state in self._monitor.versions(name)]
+
+    def _routed_versions(self, name: str) -> list[RoutedVersion]:
+        return list(self._route_table.snapshot.versions.get(name, {}).values())
+
+    def _in_flight(self) -> dict[tuple[str, int], int]:
+        return {
+            (name, version): routed.num_pins
+            for name, versions in self._route_table.snapshot.versions.items()
+            for version, routed in versions.items()
+        }
+
+    def _worker_statuses(self) -> list[WorkerStatus]:
+        return [self._worker_status(supervisor) for supervisor in self._pool.supervisors]
+
+    def _worker_status(self, supervisor: Supervisor) -> WorkerStatus:
+        worker = supervisor.worker
+        if worker is None:
+            return WorkerStatus(supervisor.name, False, supervisor.num_starts, 0, 0, 0)
+        health = worker.health
+        rss_bytes = 0 if health is None else health.rss_bytes
+        return WorkerStatus(
+            supervisor.name, True, supervisor.num_starts, rss_bytes, *self._dispatcher.worker_load(worker)
+        )
+
+    # --- the life cycle -----------------------------------------------------------------------------------------------
 
     def _policy_of(self, name: str) -> AspiredVersionPolicy:
         policy = self._model_settings(name).aspired_version_policy
@@ -256,12 +360,15 @@ class ServerCore:
                 self._rest = None
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
+        self._open_logs()
         self._data_plane.start()
         if self._starts_workers_first:
             await self._pool.start()
         await self._source.start()
         await self._model_config.wait_for_first_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
+        # Before the edge: its clients' first question may be the health service's.
+        self._readiness.set_started()
         await self._grpc.start()
         self._watch_certificates()
         if self._rest is not None:
@@ -273,6 +380,19 @@ class ServerCore:
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
+
+    def _open_logs(self) -> None:
+        options = self._options
+        if options.access_log:
+            try:
+                self._access_log_file = open_access_log(options.access_log, options.log_format)
+            except OSError as error:
+                raise of_os_error(error, options.access_log) from error
+        if options.access_log or self._traces is not None:
+            share = options.access_log_sample if options.access_log else 0.0
+            self._data_plane.sample_requests(share, self._traces is not None)
+            self._access_log.start()
+        self._request_logger.start()
 
     def _watch_certificates(self) -> None:
         """Has certificates replaced when their files change."""
@@ -290,6 +410,7 @@ class ServerCore:
         loop = asyncio.get_running_loop()
         for watching in self._watching:
             watching.cancel()
+        self._readiness.begin_shutdown()
         rest = self._rest
         # First, since a reload may wait for longer than the grace.
         await self._model_config_file.stop()
@@ -303,6 +424,14 @@ class ServerCore:
         await self._placement.close()
         # What still runs has outlived the drain or its client, and a run cannot be interrupted.
         is_running = self._dispatcher.num_outstanding > 0
+        # They come round a last time while there is something to read.
+        await asyncio.to_thread(self._access_log.stop)
+        await asyncio.to_thread(self._request_logger.stop)
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
+        if self._access_log_file is not None:
+            self._access_log_file.close()
+            self._access_log_file = None
         self._dispatcher.close()
         await self._pool.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.

@@ -20,7 +20,7 @@ from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictResponse
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-from tensorgate.workers.tf_record import read_records
+from tensorgate.protos.tf_record import read_records
 from tensorgate.workers.warmup import WarmupMethod
 
 logger = logging.getLogger("tensorgate.worker.golden_requests")

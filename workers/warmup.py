@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-from tensorgate.workers.tf_record import read_records
+from tensorgate.protos.tf_record import read_records
 
 logger = logging.getLogger("tensorgate.worker.warmup")
 

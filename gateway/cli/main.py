@@ -1,10 +1,13 @@
-"""The command ``tensorgate``: serve, demo, and the versions.
+"""The command ``tensorgate``: serving, and the tools of those who run a server or ask one.
 
 The outermost frame of the main thread. Each command imports what it needs when it runs: serving never loads rich, and
 nothing here loads TensorFlow.
 """
 
+import contextlib
+import json
 import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import click
@@ -112,6 +115,239 @@ def demo(
     except KeyboardInterrupt:
         click.echo("\nInterrupted: everything is stopped.", err=True)
         sys.exit(130)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+_SERVER_OPTION = click.option(
+    "--server", default="localhost:8500", show_default=True, metavar="HOST:PORT", help="Address of the gRPC API."
+)
+_REST_OPTION = click.option(
+    "--rest", "rest_address", default="localhost:8501", show_default=True, metavar="HOST:PORT", help="Of the REST API."
+)
+_TIMEOUT_OPTION = click.option("--timeout_s", type=float, default=60.0, show_default=True, help="Bound of one request.")
+
+
+def _model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which model, version and signature."""
+    for option in (
+        click.option("--label", default="", help="Label of the version; default: the latest one."),
+        click.option("--version", type=int, default=None, help="Number of the version; default: the latest one."),
+        click.option("--signature", default="serving_default", show_default=True, help="The signature's name."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def _errors_shown() -> Iterator[None]:
+    """A failure is a message and exit status 1; Ctrl-C is 130."""
+    try:
+        yield
+    except ServingError as error:
+        raise click.ClickException(f"{error.code.name}: {error.message}") from error
+    except ImportError as error:
+        from tensorgate.gateway.cli.client import INSTALL_CLIENT  # noqa: PLC0415
+
+        raise click.ClickException(f"{error.name} is not installed here; {INSTALL_CLIENT}") from error
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@main.command()
+@_REST_OPTION
+@click.option("--watch", is_flag=True, help="Show it again every second, with rates, until Ctrl-C.")
+@click.option("--interval_s", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Of --watch.")
+@click.option("--json", "as_json", is_flag=True, help="Print the models and why the server is not ready as JSON.")
+def status(*, rest_address: str, watch: bool, interval_s: float, as_json: bool) -> None:
+    """Show a server's models, workers and requests.
+
+    Exits with 0 if the server is ready, with 1 if not or if it does not answer.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from tensorgate.gateway.cli.status import look, show_status  # noqa: PLC0415  (loads rich and grpc)
+
+    with _errors_shown():
+        if as_json:
+            now = look(rest_address)
+            click.echo(json.dumps({"ready": not now.trouble, "trouble": now.trouble, "models": now.models}, indent=1))
+            sys.exit(1 if now.trouble else 0)
+        sys.exit(show_status(rest_address, Console(), watch=watch, interval_s=interval_s))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True, metavar="[NAME=]FILE...")
+@_model_options
+@_SERVER_OPTION
+@_TIMEOUT_OPTION
+def predict(
+    *,
+    model: str,
+    inputs: tuple[str, ...],
+    signature: str,
+    version: int | None,
+    label: str,
+    server: str,
+    timeout_s: float,
+) -> None:
+    """Send one request and print the answer as JSON.
+
+    FILE is .json (values, or an object with inputs by name, or - for standard input), .npy, or a picture. NAME= may be
+    left out where the signature has one input.
+    """
+    from tensorgate.gateway.cli.client import ModelName  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.predict import run_predict  # noqa: PLC0415
+
+    sources = {}
+    for each in inputs:
+        name, equals, path = each.partition("=")
+        sources[name if equals else ""] = path if equals else each
+    with _errors_shown():
+        click.echo(run_predict(server, ModelName(model, signature, version, label), sources, timeout_s))
+
+
+@main.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False))
+def inspect(path: str) -> None:
+    """Show what is in a model's folder: signatures, shapes, sizes, warm-up requests.
+
+    PATH is a base path with versions in it, or one version's folder. Needs no TensorFlow.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from tensorgate.gateway.cli.inspect import read_folder, show_folder, version_folders  # noqa: PLC0415  (loads rich)
+
+    with _errors_shown():
+        for folder in version_folders(path):
+            show_folder(read_folder(folder), Console())
+
+
+@main.command()
+@click.argument("model")
+@_model_options
+@_SERVER_OPTION
+@_REST_OPTION
+@click.option("--api", type=click.Choice(["grpc", "rest"]), default="grpc", show_default=True, help="Which edge.")
+@click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows a request, where free.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Threads that send.")
+@click.option("--sweep", default="", metavar="N,N,…", help="Measure these concurrencies, and recommend one.")
+@click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Open loop: requests a second.")
+@click.option("--duration_s", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of each run.")
+@click.option("--num_requests", type=click.IntRange(min=1), default=None, help="At most so many in each run.")
+@click.option("--plot", default="", metavar="FILE", help="Plot the results: .html, .png, .svg or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@_TIMEOUT_OPTION
+def bench(
+    *,
+    model: str,
+    signature: str,
+    version: int | None,
+    label: str,
+    server: str,
+    rest_address: str,
+    api: str,
+    rows: int,
+    concurrency: int,
+    sweep: str,
+    rate: float,
+    duration_s: float,
+    num_requests: int | None,
+    plot: str,
+    as_json: bool,
+    timeout_s: float,
+) -> None:
+    """Measure how fast a server answers, with data made from the model's signature.
+
+    A closed loop unless --rate is given. Exits with 1 if a request failed.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from tensorgate.gateway.cli.bench import BenchOptions, run_bench  # noqa: PLC0415  (loads rich and grpc)
+    from tensorgate.gateway.cli.bench_load import Goal  # noqa: PLC0415
+    from tensorgate.gateway.cli.client import ModelName  # noqa: PLC0415
+
+    try:
+        concurrencies = [int(each) for each in sweep.split(",")] if sweep else [concurrency]
+    except ValueError as error:
+        raise click.BadParameter(f"{sweep!r} is no list of numbers", param_hint="--sweep") from error
+    if min(concurrencies) < 1 or max(concurrencies) > 1000:
+        raise click.BadParameter("concurrencies are 1 to 1000", param_hint="--sweep")
+    goals = [Goal(each, duration_s, num_requests, rate) for each in concurrencies]
+    options = BenchOptions(server, rest_address, ModelName(model, signature, version, label), api, rows, timeout_s)
+    with _errors_shown():
+        sys.exit(run_bench(options, goals, Console(), plot, as_json=as_json))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--model", default="", help="Send the requests to this model instead of the recorded one.")
+@_SERVER_OPTION
+@_TIMEOUT_OPTION
+def replay(*, files: tuple[str, ...], model: str, server: str, timeout_s: float) -> None:
+    """Send the requests of request logs or warm-up files (TFRecord) again, and compare the answers.
+
+    Exits with 1 if a request failed.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from tensorgate.gateway.cli.replay import run_replay  # noqa: PLC0415  (loads rich and grpc)
+
+    with _errors_shown():
+        sys.exit(run_replay(server, files, Console(), model, timeout_s))
+
+
+@main.command()
+@click.argument("config_file", type=click.Path(exists=True, dir_okay=False))
+@_SERVER_OPTION
+@_TIMEOUT_OPTION
+def reload(*, config_file: str, server: str, timeout_s: float) -> None:
+    """Have a server take a model config file for its own, and wait until its models are there."""
+    from tensorgate.gateway.cli.reload import run_reload  # noqa: PLC0415  (loads grpc)
+
+    with _errors_shown():
+        run_reload(server, config_file, timeout_s)
+        click.echo(f"{server} serves the models of {config_file}")
+
+
+@main.group()
+def config() -> None:
+    """Check configurations."""
+
+
+@config.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def check(arguments: tuple[str, ...]) -> None:
+    """Check the server's flags and the files they name, without serving.
+
+    For instance: tensorgate config check --model_config_file=models.config --monitoring_config_file=monitoring.config
+    """
+    from tensorgate.gateway.cli.config_check import problems_of  # noqa: PLC0415  (loads the server's options)
+
+    with _errors_shown():
+        models, problems = problems_of(arguments)
+    for problem in problems:
+        click.echo(f"problem: {problem}", err=True)
+    click.echo(f"{len(models)} model(s): {', '.join(models)}")
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete this command's words.
+
+    For bash: tensorgate completion bash > ~/.local/share/bash-completion/completions/tensorgate
+    """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
+        raise click.ClickException(f"click completes no {shell}")
+    click.echo(completion_class(main, {}, "tensorgate", "_TENSORGATE_COMPLETE").source())
 
 
 if __name__ == "__main__":

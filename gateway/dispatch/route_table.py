@@ -63,6 +63,11 @@ class RoutedVersion:
         """Those of Python's requests and of native threads' together."""
         return self.published.num_pins
 
+    @property
+    def num_replicas(self) -> int:
+        """Loaded copies on live workers; from any thread."""
+        return len(self.published.replicas)
+
     def try_pin(self) -> bool:
         """Counts one more user; False when the version has been withdrawn."""
         return self.published.try_pin()
@@ -162,6 +167,7 @@ class RouteTable:
         """``data_plane``: whose native threads have to know the routes too, if any."""
         self._snapshot = Snapshot({}, {})
         self._data_plane = data_plane
+        self._log_shares: Mapping[str, float] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -176,6 +182,7 @@ class RouteTable:
         if servable_id.version in old:
             raise ValueError(f"{servable_id} is published already")
         routed = RoutedVersion(servable_id, hosting)
+        routed.published.log_requests(self._log_shares.get(servable_id.name, 0.0))
         self._tell_replicas(routed)
         hosting.watch_replicas(partial(self._tell_replicas, routed))
         added = {**old, servable_id.version: routed}
@@ -206,6 +213,13 @@ class RouteTable:
         """Replaces the whole map of model name to label to version; nothing is checked here."""
         self._snapshot = Snapshot(self._snapshot.versions, {name: dict(versions) for name, versions in labels.items()})
         self._tell_routes()
+
+    def set_log_shares(self, shares: Mapping[str, float]) -> None:
+        """Model name to the share of its requests, 0 to 1, that are logged; 0 for others. Holds at once, and on."""
+        self._log_shares = dict(shares)
+        for name, versions in self._snapshot.versions.items():
+            for version in versions.values():
+                version.published.log_requests(self._log_shares.get(name, 0.0))
 
     def resolve(self, model_spec: ModelSpec) -> Pin:
         """The version that ``model_spec`` asks for, pinned.

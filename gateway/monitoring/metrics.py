@@ -102,10 +102,11 @@ def _plain(counters: Mapping[str, int], metrics: Mapping[str, tuple[str, str]]) 
 class MetricsPage:
     """The page's text, made anew each time; with what the kernel counts for this process."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, *collectors: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
-        self._registry.register(collector)
+        for collector in collectors:
+            self._registry.register(collector)
 
     def text(self) -> bytes:
         """In the format of CONTENT_TYPE, as UTF-8. Reads a few files of /proc; from any thread."""

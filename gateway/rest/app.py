@@ -6,13 +6,14 @@ model_servers/http_rest_api_handler.cc and util/net_http (order of dispatch, COR
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
 from tensorgate.gateway.dispatch.call import Cancellable
-from tensorgate.gateway.monitoring.metrics import CONTENT_TYPE
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.admin import AdminPages, is_admin_path
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
@@ -21,14 +22,14 @@ from tensorgate.gateway.rest.http_messages import (
     JSON_TYPE,
     SHUTTING_DOWN,
     SHUTTING_DOWN_TEXT,
-    TEXT_TYPE,
     Answer,
     BodyTooLargeError,
     RequestHead,
     error_answer,
     json_error,
 )
-from tensorgate.gateway.rest.quick_predict import OnAnswer, QuickPredict
+from tensorgate.gateway.rest.operator_pages import MODELS_PATH, OperatorPages, plain_answer
+from tensorgate.gateway.rest.quick_predict import QuickPredict
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.gateway.rest.url_grammar import (
     InferenceMethod,
@@ -45,10 +46,6 @@ from tensorgate.protos.status_codes import Code, ServingError
 logger = logging.getLogger("tensorgate.rest")
 
 VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-LIVENESS_PATHS = frozenset({b"/healthz", b"/livez"})
-READINESS_PATH = b"/readyz"
-METRICS_PATH = b"/metrics"
-METRICS_TYPE = CONTENT_TYPE.encode()
 NOT_READY_TEXT = "The server is still loading its models; try again later."
 
 # What upstream's HTTP library puts on an answer that was given no type.
@@ -73,22 +70,21 @@ class RestApp:
         enable_cors: bool,
         max_body_bytes: int,
         quick_predict: Callable[[ModelAddress], QuickPredict],
-        worker_trouble: Callable[[], str] = str,
-        metrics_text: Callable[[], bytes] = bytes,
+        pages: OperatorPages | None = None,
+        counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
-        worker_trouble tells /readyz, on the REST loop, what is wrong with the workers; empty for nothing. metrics_text
-        makes what /metrics shows. Without admin_pages their paths are as unknown as any.
+        counts: of the API's requests; only this changes it. Without admin_pages their paths are as unknown as any.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._quick_predict = quick_predict
-        self._enable_cors = enable_cors
-        self._worker_trouble = worker_trouble
-        self._metrics_text = metrics_text
         self._admin_pages = admin_pages
+        self._enable_cors = enable_cors
+        self._pages = OperatorPages() if pages is None else pages
+        self._counts = RequestCounts() if counts is None else counts
         self._is_ready = False
         self._is_shutting_down = False
 
@@ -106,14 +102,41 @@ class RestApp:
         """Application: the answer where it needs no body, else what answers once the body is there."""
         if not _is_api(head.verb, head.raw_path):
             return self._page(head.verb, head.raw_path)
+        if head.verb == "GET" and head.raw_path == MODELS_PATH:
+            return self._finished(self._pages.models())
+        began_s = time.monotonic()
+        model, code = "", Code.OK
         try:
-            begun = self._begin_api(head)
+            if (trouble := self._trouble()) is not None:
+                raise ServingError(Code.UNAVAILABLE, trouble)
+            if head.verb == "OPTIONS":
+                # Answered for every path of the API and whatever the flag says; a refusal has no body.
+                code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
+                answer = Answer(http_status(code), content_type=PREFLIGHT_TYPE)
+            elif self._admin_pages is not None and is_admin_path(head.raw_path):
+                return partial(self._administer, head, self._admin_pages)
+            else:
+                route = parse_route(head.verb, head.raw_path, head.query_string)
+                if isinstance(route, InferenceRoute):
+                    return partial(self._infer, head, route)
+                if isinstance(route, SilentRefusal):
+                    code = route.error.code
+                    answer = Answer(http_status(code), content_type=JSON_TYPE)
+                else:
+                    model = route.model.name
+                    if isinstance(route, MetadataRoute):
+                        answer = self._handlers.metadata(route)
+                    else:
+                        answer = self._handlers.status(route)
         except ServingError as error:
-            begun = error_answer(error)
+            code = error.code
+            answer = error_answer(error)
         except Exception:
+            code = Code.INTERNAL
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
-            begun = error_answer(INTERNAL_ERROR)
-        return self._finished(begun) if isinstance(begun, Answer) else begun
+            answer = error_answer(INTERNAL_ERROR)
+        self._count(model, code, "", began_s)
+        return self._finished(answer)
 
     def quick(self, head: RequestHead) -> BeginQuickly | None:
         """Application: predicts in JSON have a quick way."""
@@ -125,17 +148,20 @@ class RestApp:
             return None
         if not isinstance(route, InferenceRoute) or route.method is not InferenceMethod.PREDICT:
             return None
-        return partial(self._predict_quickly, self._quick_predict(route.model), head.accepts_gzip)
+        return partial(self._predict_quickly, route.model.name, self._quick_predict(route.model), head.accepts_gzip)
 
     def _predict_quickly(
-        self, predict: QuickPredict, accepts_gzip: bool, body: bytes, on_answer: OnAnswer
+        self, model: str, predict: QuickPredict, accepts_gzip: bool, body: bytes, on_answer: Callable[[Answer], None]
     ) -> Cancellable | None:
         if self._trouble() is not None:
             return None
-        if self._enable_cors:
-            given = on_answer
-            on_answer = lambda answer: given(self._finished(answer))  # noqa: E731
-        return predict.begin(body, accepts_gzip=accepts_gzip, on_answer=on_answer)
+        began_s = time.monotonic()
+
+        def finish(code: Code, answer: Answer) -> None:
+            self._count(model, code, InferenceMethod.PREDICT.value, began_s)
+            on_answer(self._finished(answer))
+
+        return predict.begin(body, accepts_gzip=accepts_gzip, on_answer=finish)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
@@ -148,44 +174,33 @@ class RestApp:
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
-    def _begin_api(self, head: RequestHead) -> Begun:
-        if (trouble := self._trouble()) is not None:
-            raise ServingError(Code.UNAVAILABLE, trouble)
-        if head.verb == "OPTIONS":
-            # Answered for every path of the API and whatever the flag says; a refusal has no body.
-            code = Code.OK if head.has_http_origin else Code.FAILED_PRECONDITION
-            return Answer(http_status(code), content_type=PREFLIGHT_TYPE)
-        if self._admin_pages is not None and is_admin_path(head.raw_path):
-            return partial(self._administer, head, self._admin_pages)
-        route = parse_route(head.verb, head.raw_path, head.query_string)
-        if isinstance(route, SilentRefusal):
-            return Answer(http_status(route.error.code), content_type=JSON_TYPE)
-        if isinstance(route, InferenceRoute):
-            return partial(self._infer, head, route)
-        if isinstance(route, MetadataRoute):
-            return self._handlers.metadata(route)
-        return self._handlers.status(route)
-
     async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
-        return await self._answered(head, self._handlers.infer(route, head, body_parts))
+        began_s = time.monotonic()
+        code, answer = await self._answered(head, self._handlers.infer(route, head, body_parts))
+        self._count(route.model.name, code, route.method.value, began_s)
+        return self._finished(answer)
 
     async def _administer(self, head: RequestHead, pages: AdminPages, body_parts: list[bytes]) -> Answer:
-        return await self._answered(head, pages.answer(head, b"".join(body_parts)))
+        _, answer = await self._answered(head, pages.answer(head, b"".join(body_parts)))
+        return self._finished(answer)
 
-    async def _answered(self, head: RequestHead, answering: Awaitable[Answer]) -> Answer:
+    async def _answered(self, head: RequestHead, answering: Awaitable[Answer]) -> tuple[Code, Answer]:
+        """What it comes to: its answer, or that to its error."""
         try:
-            answer = await answering
+            return Code.OK, await answering
         except BodyTooLargeError as error:
-            answer = json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
+            return Code.INVALID_ARGUMENT, json_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value, str(error))
         except ServingError as error:
-            answer = error_answer(error)
+            return error.code, error_answer(error)
         except asyncio.CancelledError:
             # The client has gone, or the server's grace is over; then its client can still be told.
-            answer = error_answer(SHUTTING_DOWN)
+            return Code.CANCELLED, error_answer(SHUTTING_DOWN)
         except Exception:
             logger.exception(_UNEXPECTED, head.verb, head.raw_path)
-            answer = error_answer(INTERNAL_ERROR)
-        return self._finished(answer)
+            return Code.INTERNAL, error_answer(INTERNAL_ERROR)
+
+    def _count(self, model: str, code: Code, api: str, began_s: float) -> None:
+        self._counts.count(model, code.name, api, int((time.monotonic() - began_s) * 1e6))
 
     def _finished(self, answer: Answer) -> Answer:
         """An answer of the API with what all of them have."""
@@ -201,24 +216,12 @@ class RestApp:
 
     def _page(self, verb: str, raw_path: bytes) -> Answer:
         if verb not in VERBS:
-            return _plain(HTTPStatus.NOT_IMPLEMENTED)
+            return plain_answer(HTTPStatus.NOT_IMPLEMENTED)
         if has_broken_escape(raw_path):
-            return _plain(HTTPStatus.BAD_REQUEST)
-        if raw_path in LIVENESS_PATHS:
-            return _plain(HTTPStatus.OK)
-        if raw_path == READINESS_PATH:
-            trouble = self._trouble() or self._worker_trouble()
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, trouble) if trouble else _plain(HTTPStatus.OK)
-        if raw_path == METRICS_PATH:
-            return Answer(HTTPStatus.OK.value, self._metrics_text(), METRICS_TYPE)
-        return _plain(HTTPStatus.NOT_FOUND)
+            return plain_answer(HTTPStatus.BAD_REQUEST)
+        return self._pages.page(raw_path, self._trouble())
 
 
 def _is_api(verb: str, raw_path: bytes) -> bool:
     """Whether the API answers; what upstream's HTTP library refuses by itself never gets as far."""
     return is_api_path(raw_path) and verb in VERBS and not has_broken_escape(raw_path)
-
-
-def _plain(status: HTTPStatus, text: str = "") -> Answer:
-    text = text or ("ok" if status is HTTPStatus.OK else status.phrase)
-    return Answer(status.value, f"{text}\n".encode(), TEXT_TYPE)

@@ -5,6 +5,7 @@ Source: TensorFlow Serving's servables/tensorflow/get_model_status_impl.cc; laid
 """
 
 import json
+from collections.abc import Iterable
 
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.model_status import StateMonitor, version_states
@@ -32,3 +33,14 @@ def _version_status(state: ServableState) -> dict[str, object]:
             "error_message": "" if error is None else error.message,
         },
     }
+
+
+def model_list_json(monitor: StateMonitor, names: Iterable[str]) -> bytes:
+    """The JSON of GET /v1/models: each model of ``names`` with its versions as model_status_json shows them."""
+    models = [
+        {"name": name, "model_version_status": [_version_status(state) for state in monitor.versions(name)]}
+        for name in names
+    ]
+    return (json.dumps({"models": models}, indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8", errors="surrogateescape"
+    )

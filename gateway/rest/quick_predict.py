@@ -36,7 +36,8 @@ from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import Sig
 
 logger = logging.getLogger("tensorgate.rest")
 
-OnAnswer = Callable[[Answer], None]
+# The code that it comes to, and the answer.
+OnAnswer = Callable[[Code, Answer], None]
 
 
 class QuickDispatcher(RequestDispatcher, Protocol):
@@ -135,32 +136,33 @@ class _QuickCall:
         """Cancellable: the client has gone, or the server's grace is over; then its client can still be told."""
         if self.request is not None:
             self.request.cancel()
-        asyncio.get_running_loop().call_soon(self._answer, error_answer(SHUTTING_DOWN))
+        asyncio.get_running_loop().call_soon(self._answer, Code.CANCELLED, error_answer(SHUTTING_DOWN))
 
     def end(self, code: int, message: bytes, reply: Reply | None) -> None:
         """OnEnd."""
         if reply is None:
-            self._answer(error_answer(ServingError(Code.of(code), message.decode("utf-8", "replace"))))
+            error = ServingError(Code.of(code), message.decode("utf-8", "replace"))
+            self._answer(error.code, error_answer(error))
         elif len(reply.payload) <= OFFLOAD_BYTES:
-            self._answer(self._written(reply.payload))
+            self._answer(*self._written(reply.payload))
         else:
             writing = asyncio.get_running_loop().run_in_executor(self._executor, self._written, reply.payload)
-            writing.add_done_callback(lambda done: self._answer(done.result()))
+            writing.add_done_callback(lambda done: self._answer(*done.result()))
 
-    def _written(self, payload: bytes | memoryview) -> Answer:
+    def _written(self, payload: bytes | memoryview) -> tuple[Code, Answer]:
         """Any thread; takes a while for a large payload. Raises nothing."""
         try:
             text = predict_response_json(payload, self._form)
             if self._accepts_gzip and len(text) >= DEFLATE_FROM_BYTES:
-                return deflated_answer(deflate(text), JSON_TYPE)
-            return json_answer(text)
+                return Code.OK, deflated_answer(deflate(text), JSON_TYPE)
+            return Code.OK, json_answer(text)
         except ServingError as error:
-            return error_answer(error)
+            return error.code, error_answer(error)
         except Exception:
             logger.exception("the answer to a predict could not be written")
-            return error_answer(INTERNAL_ERROR)
+            return Code.INTERNAL, error_answer(INTERNAL_ERROR)
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, code: Code, answer: Answer) -> None:
         on_answer, self._on_answer = self._on_answer, None
         if on_answer is not None:
-            on_answer(answer)
+            on_answer(code, answer)

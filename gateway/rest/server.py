@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,11 +21,13 @@ from functools import partial
 import uvloop
 
 from tensorgate.gateway.model_status import StateMonitor
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
+from tensorgate.gateway.rest.operator_pages import OperatorPages
 from tensorgate.gateway.rest.quick_predict import QuickDispatcher, QuickPredict
 from tensorgate.gateway.rpc.listening_sockets import listen_on_unix
 from tensorgate.protos.status_codes import Code, ServingError
@@ -73,15 +74,11 @@ class RestServer:
         dispatcher: QuickDispatcher,
         monitor: StateMonitor,
         options: RestOptions,
-        worker_trouble: Callable[[], str] = str,
-        metrics_text: Callable[[], bytes] = bytes,
+        pages: OperatorPages | None = None,
+        counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
     ) -> None:
-        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none.
-
-        Both are called in the REST thread: worker_trouble tells what is wrong with the workers, empty for nothing;
-        metrics_text makes the text of /metrics.
-        """
+        """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none."""
         self._host = host
         self._port = port
         self._options = options
@@ -92,8 +89,8 @@ class RestServer:
             enable_cors=options.enable_cors,
             max_body_bytes=options.max_body_bytes,
             quick_predict=partial(QuickPredict, dispatcher, self._executor, options.run_timeout_s),
-            worker_trouble=worker_trouble,
-            metrics_text=metrics_text,
+            pages=pages,
+            counts=counts,
             admin_pages=admin_pages,
         )
         self._listeners: list[socket.socket] = []

@@ -7,20 +7,33 @@ Source: tensorflow_serving/model_servers/prediction_service_impl.cc.
 """
 
 import asyncio
+import time
+from collections.abc import Mapping
 
 from tensorgate._native.proto_scan import ScanError, scan_model_spec, scan_task_model_spec
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Method, RequestMetadata
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.gateway.dispatch.route_table import Pin
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rpc.metadata import get_model_metadata
 from tensorgate.protos.status_codes import Code, ServingError
+
+# What upstream counts, and what its metrics call it.
+_COUNTED_APIS: Mapping[Method, str] = {
+    Method.PREDICT: "Predict",
+    Method.CLASSIFY: "Classify",
+    Method.REGRESS: "Regress",
+}
 
 
 class PredictionService:
     """Answers serialized requests with serialized responses; raises ServingError with upstream's texts."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, counts: RequestCounts | None = None) -> None:
+        """``counts``: of the requests that ``run`` serves, whose thread alone changes it."""
         self._dispatcher = dispatcher
+        self._counts = RequestCounts() if counts is None else counts
 
     async def run(
         self,
@@ -35,7 +48,26 @@ class PredictionService:
         Its model_spec is in its field 1, or with ``spec_in_tasks`` in the first of the tasks there. When the calling
         task is cancelled the request is cancelled with it.
         """
-        pin = self._dispatcher.resolve(read_task_model_spec(request) if spec_in_tasks else read_model_spec(request))
+        api = _COUNTED_APIS.get(method)
+        if api is None:
+            pin = self._dispatcher.resolve(read_task_model_spec(request) if spec_in_tasks else read_model_spec(request))
+            return await self._run_pinned(pin, method, request, metadata, deadline_s)
+        name, began_s = "", time.monotonic()
+        try:
+            model_spec = read_model_spec(request)
+            name = model_spec.name
+            pin = self._dispatcher.resolve(model_spec)
+            payload = await self._run_pinned(pin, method, request, metadata, deadline_s)
+        except ServingError as error:
+            if error.message:  # else the bytes were no message, which upstream's handlers never see
+                self._counts.count(name, error.code.name, api, 0)
+            raise
+        self._counts.count(name, Code.OK.name, api, int((time.monotonic() - began_s) * 1e6))
+        return payload
+
+    async def _run_pinned(
+        self, pin: Pin, method: Method, request: bytes, metadata: RequestMetadata, deadline_s: float | None
+    ) -> bytes:
         call = self._dispatcher.submit(pin, method, request, metadata, deadline_s)
         try:
             payload = (await call).payload

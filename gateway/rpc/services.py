@@ -2,16 +2,18 @@
 
 Read by both edges, so that they serve the same.
 
-Source: the services of tensorflow_serving/apis.
+Source: the services of tensorflow_serving/apis, and gRPC's own.
 """
 
 from collections.abc import Mapping
 
 from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.incoming_call import Handler, unary, unary_async
 from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reflection import ReflectionService
 
 # Path to what the worker is asked to do, and whether the model_spec stands inside the request's tasks.
 DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
@@ -26,6 +28,8 @@ DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
 def make_handlers(
     prediction_service: PredictionService,
     model_service: ModelService,
+    health: HealthService,
+    reflection: ReflectionService,
     model_admin_service: ModelAdminService | None = None,
 ) -> dict[str, Handler]:
     """Path to handler, for everything else."""
@@ -36,6 +40,8 @@ def make_handlers(
         "/tensorflow.serving.ModelService/HandleReloadConfigRequest": unary_async(
             model_service.handle_reload_config_request
         ),
+        **health.handlers,
+        **reflection.handlers,
     }
 
 

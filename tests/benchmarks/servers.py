@@ -61,7 +61,7 @@ def nghttpd(folder: pathlib.Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def model_server(
-    base_paths: Mapping[str, pathlib.Path], *flags: str
+    base_paths: Mapping[str, pathlib.Path], *flags: str, interpreter: str = sys.executable
 ) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
     """Our server with these models, ready; its gRPC port, its REST port, its process."""
     port, rest_port = free_port(), free_port()
@@ -72,7 +72,7 @@ def model_server(
         )
         config.write(f"model_config_list {{ {entries} }}")
         config.flush()
-        command = [sys.executable, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
+        command = [interpreter, "-m", "tensorgate.gateway.main", f"--port={port}", f"--rest_api_port={rest_port}"]
         command += [f"--model_config_file={config.name}", "--log_level=warning", *flags]
         with _running(command, list(base_paths), rest_port) as server:
             yield port, rest_port, server

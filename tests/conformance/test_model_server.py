@@ -20,7 +20,7 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import METRICS, PROFILER, TF_TEXT
+from tests.conformance.gaps import PROFILER, TF_TEXT
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -267,7 +267,6 @@ def test_get_model_metadata_rest(model_server: ModelServer) -> None:
     }
 
 
-@METRICS
 def test_prometheus_endpoint(start_server: StartServer, tmp_path: pathlib.Path, model_kinds: pathlib.Path) -> None:
     config = tmp_path / "monitoring.config"
     config.write_text('prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }')

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from google.protobuf import text_format
 
-from tensorgate.gateway.config_files import check_logging
+from tensorgate.gateway.config_files import models_of
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.model_config_manager import ReloadOptions
@@ -306,17 +306,22 @@ def test_illegal_to_change_model_platform(scene: Scene) -> None:
 
 
 def test_request_logging_off(scene: Scene) -> None:
-    check_logging(config_of(scene.model()))
+    (model,) = models_of(config_of(scene.model()))
+    assert model.logging_config is None
 
 
 def test_request_logging_on(scene: Scene) -> None:
-    """Upstream's own server has nothing to log with, and says so once the models are loaded; ours does the same."""
+    """Upstream's own server has nothing to log with and fails; ours logs, and has to be told where."""
 
     async def scenario() -> None:
         server = await scene.started()
-        logged = scene.model(rest="logging_config { sampling_config { sampling_rate: 1.0 } }")
+        rate = "sampling_config { sampling_rate: 1.0 }"
+        outcome = await server.reload(config_of(scene.model(rest=f"logging_config {{ {rate} }}")))
+        assert outcome.error is not None
+        assert "needs a filename_prefix" in outcome.error.message
+        logged = scene.model(rest=f'logging_config {{ {rate} log_collector_config {{ filename_prefix: "/l" }} }}')
         outcome = await server.reload(config_of(logged))
-        assert refused(outcome.error, Code.INVALID_ARGUMENT, "No request-logger-creator provided.")
+        assert outcome.error is None
         assert server.serving("m") == [123]
 
     scene.run(scenario)

@@ -1,19 +1,12 @@
 """Writes TFRecord files, and files of warm-up and golden requests into a version's folder."""
 
 import pathlib
-import struct
 from collections.abc import Iterable
 
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tensorgate.protos.tf_record import framed_record
 from tensorgate.workers.golden_requests import GOLDEN_REQUESTS
-from tensorgate.workers.tf_record import masked_crc
 from tensorgate.workers.warmup import WARMUP_REQUESTS
-
-
-def framed_record(data: bytes) -> bytes:
-    """A record as it lies in a TFRecord file."""
-    length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
 def write_warmup_requests(version_path: pathlib.Path, *logs: PredictionLog) -> pathlib.Path:

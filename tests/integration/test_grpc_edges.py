@@ -22,11 +22,14 @@ from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.worker import Replica
+from tensorgate.gateway.monitoring.readiness import Readiness, ReadinessPolicy
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
+from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, IncomingCall
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.get_model_status_pb2 import (
@@ -122,7 +125,17 @@ class Served:
         monitor = ServableStateMonitor(bus)
         bus.publish(ServableState(ServableId("m", 1), ManagerState.AVAILABLE, None, 1))
         prediction_service = PredictionService(self.dispatcher)
-        handlers = make_handlers(prediction_service, ModelService(monitor, ScriptedReloader()))
+        self.readiness = Readiness(
+            ReadinessPolicy(), lambda: ["m"], lambda name: table.snapshot.versions.get(name, {}).values(), str
+        )
+        bus.subscribe(self.readiness.take)
+        self.readiness.set_started()
+        handlers = make_handlers(
+            prediction_service,
+            ModelService(monitor, ScriptedReloader()),
+            HealthService(self.readiness),
+            ReflectionService(lambda: self.readiness.is_ending),
+        )
         self.calls: list[IncomingCall] = []
         self.has_ended = asyncio.Event()
         handlers[CHAT] = self._chat

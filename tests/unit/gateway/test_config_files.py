@@ -8,7 +8,6 @@ from google.protobuf import text_format
 
 from tensorgate.gateway.config_files import (
     ModelConfig,
-    check_logging,
     models_of,
     read_model_server_config,
     single_model,
@@ -102,15 +101,6 @@ def test_what_upstream_refuses_of_a_model_is_refused_in_its_words(settings: str,
     assert refusal_of(f'name: "m" base_path: "/m" {settings}') == text
 
 
-def test_request_logging_is_refused_by_itself_since_a_reload_looks_at_it_last() -> None:
-    config = config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ }}')
-    assert len(models_of(config)) == 1
-    with pytest.raises(ServingError, match=r"No request-logger-creator provided\.") as caught:
-        check_logging(config)
-    assert caught.value.code is Code.INVALID_ARGUMENT
-    check_logging(config_of(f'name: "m" base_path: "/m" {TENSORFLOW}'))
-
-
 def test_a_running_model_may_not_change_its_platform_and_that_is_said_before_the_platform_is_looked_at() -> None:
     config = config_of('name: "m" base_path: "/m" model_platform: "caffe"')
     with pytest.raises(ServingError) as caught:
@@ -120,6 +110,34 @@ def test_a_running_model_may_not_change_its_platform_and_that_is_said_before_the
     )
     with pytest.raises(ServingError, match="unsupported platform caffe"):
         models_of(config, {"other": "tensorflow"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ("", "needs a filename_prefix"),
+        (
+            'log_collector_config { filename_prefix: "/l" } sampling_config { sampling_rate: 1.5 }',
+            "sampling_rate that is not 0 to 1: 1.5",
+        ),
+    ],
+)
+def test_request_logging_that_cannot_be_is_refused(settings: str, text: str) -> None:
+    assert text in refusal_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {settings} }}')
+
+
+def test_a_log_collector_that_there_is_none_of_is_not_found() -> None:
+    logging = 'log_collector_config { type: "kafka" filename_prefix: "/l" }'
+    with pytest.raises(ServingError, match="Cannot find LogCollector::Factory for type: kafka") as caught:
+        models_of(config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {logging} }}'))
+    assert caught.value.code is Code.NOT_FOUND
+
+
+def test_request_logging_is_taken_as_it_stands() -> None:
+    logging = 'log_collector_config { filename_prefix: "/l" } sampling_config { sampling_rate: 0.5 }'
+    (model,) = models_of(config_of(f'name: "m" base_path: "/m" {TENSORFLOW} logging_config {{ {logging} }}'))
+    assert model.logging_config is not None
+    assert model.logging_config.sampling_config.sampling_rate == 0.5
 
 
 def test_names_are_checked_before_paths_and_paths_before_platforms() -> None:

@@ -80,6 +80,11 @@ OWN = [
     ("drain_timeout_s", "float", 30.0),
     ("worker_heartbeat_timeout_s", "float", 30.0),
     ("log_level", "string", "info"),
+    ("log_format", "string", "text"),
+    ("access_log", "string", ""),
+    ("access_log_sample", "float", 0.01),
+    ("tracing", "bool", False),
+    ("readiness", "string", "all"),
     ("run_dir", "string", ""),
 ]
 
@@ -117,6 +122,8 @@ ACTING = {
     "prefer_tflite_model",
     "num_tflite_pools",
     "version",
+    "monitoring_config_file",
+    "enable_grpc_healthcheck_service",
 }
 
 

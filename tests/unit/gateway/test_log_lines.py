@@ -1,11 +1,12 @@
 """What a log record looks like when texts of others are in it."""
 
 import io
+import json
 import logging
 
 import pytest
 
-from tensorgate.gateway.log_lines import OneLineFormatter
+from tensorgate.gateway.log_lines import JsonFormatter, OneLineFormatter
 
 
 @pytest.fixture
@@ -46,3 +47,26 @@ def test_the_trace_of_an_exception_keeps_its_lines(logger: logging.Logger, logge
     assert first.endswith(": it; failed")
     assert trace[0] == "Traceback (most recent call last):"
     assert trace[-2:] == ["ValueError: first", "second"]
+
+
+def test_fields_follow_the_text_and_are_quoted_where_they_would_run_together(
+    logger: logging.Logger, logged: io.StringIO
+) -> None:
+    logger.info("request", extra={"fields": {"model": "m", "us": 12, "note": 'a "b" c\nd', "none": ""}})
+    assert logged.getvalue().endswith(': request model=m us=12 note="a \\"b\\" c\\nd" none=""\n')
+    assert len(logged.getvalue().splitlines()) == 1
+
+
+def test_a_json_line_has_the_event_its_fields_and_its_trace(logger: logging.Logger, logged: io.StringIO) -> None:
+    logger.handlers[0].setFormatter(JsonFormatter())
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        logger.exception("it %s\nfailed", "ü", extra={"fields": {"model": "m", "level": 3}})
+    (line,) = logged.getvalue().splitlines()
+    document = json.loads(line)
+    assert document["message"] == "it ü\nfailed"
+    assert (document["level"], document["level_"], document["model"]) == ("ERROR", 3, "m")
+    assert document["logger"] == "tensorgate.test"
+    assert document["time"].endswith("Z")
+    assert document["exception"].endswith("ValueError: first\nsecond")

@@ -8,6 +8,7 @@ import pytest
 from tensorgate.gateway.config_files import ModelConfig, single_model
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.model_settings import SettingsOfModels
+from tensorgate.gateway.monitoring.readiness import ReadinessPolicy
 from tensorgate.gateway.options import ServerOptions, from_flags, parse_channel_arguments
 from tensorgate.gateway.python_command import python_command
 from tensorgate.gateway.sources.file_system_storage_path_source import LatestVersions
@@ -72,6 +73,12 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         worker_heartbeat_timeout_s=30.0,
         drain_timeout_s=30.0,
         log_level="info",
+        log_format="text",
+        access_log="",
+        access_log_sample=0.01,
+        tracing=False,
+        readiness=ReadinessPolicy(),
+        serving_metrics_paths=("/monitoring/prometheus/metrics",),
         grpc_edge="native",
         worker_transport="stream",
         grpc_edge_threads=1,
@@ -115,6 +122,12 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--drain_timeout_s=0", "drain_timeout_s", 0.0),
         ("--worker_heartbeat_timeout_s=2.5", "worker_heartbeat_timeout_s", 2.5),
         ("--log_level=DEBUG", "log_level", "debug"),
+        ("--log_format=JSON", "log_format", "json"),
+        ("--access_log=/tmp/access", "access_log", "/tmp/access"),
+        ("--access_log_sample=1", "access_log_sample", 1.0),
+        ("--tracing", "tracing", True),
+        ("--readiness=any", "readiness", ReadinessPolicy(needs_all=False)),
+        ("--readiness=models:a,b", "readiness", ReadinessPolicy(names=("a", "b"))),
         ("--grpc_edge=grpcio", "grpc_edge", "grpcio"),
         ("--worker_transport=zmq", "worker_transport", "zmq"),
         ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
@@ -185,6 +198,11 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--worker_heartbeat_timeout_s=0",
         "--models_ready_timeout_s=0",
         "--log_level=loud",
+        "--log_format=xml",
+        "--access_log_sample=1.5",
+        "--access_log_sample=nan",
+        "--readiness=none",
+        "--readiness=models:",
         "--grpc_edge=carrier_pigeon",
         "--worker_transport=horse",
         "--grpc_edge_threads=-1",

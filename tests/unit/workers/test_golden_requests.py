@@ -10,9 +10,10 @@ from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictResponse
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tensorgate.protos.tf_record import framed_record
 from tensorgate.workers import golden_requests
 from tensorgate.workers.golden_requests import check_golden_requests
-from tests.harness.tf_records import framed_record, write_golden_requests
+from tests.harness.tf_records import write_golden_requests
 
 pytestmark = pytest.mark.usefixtures("libtensorflow")
 

@@ -7,9 +7,10 @@ import pytest
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tensorgate.protos.tf_record import framed_record
 from tensorgate.workers import warmup
 from tensorgate.workers.warmup import WARMUP_REQUESTS, warm_up
-from tests.harness.tf_records import framed_record, write_warmup_requests
+from tests.harness.tf_records import write_warmup_requests
 
 
 class Model:

@@ -13,9 +13,11 @@ import pytest
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
 from tensorgate.gateway.rest.handlers import INFLATE_HERE_BYTES, OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
+from tensorgate.gateway.rest.operator_pages import OperatorPages
 from tensorgate.gateway.rest.quick_predict import QuickPredict
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
@@ -79,7 +81,7 @@ def make_app(
     *,
     enable_cors: bool = False,
     run_timeout_s: float | None = None,
-    worker_trouble: Callable[[], str] = str,
+    readiness_trouble: Callable[[], str] = str,
 ) -> RestApp:
     handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
     made = RestApp(
@@ -87,7 +89,7 @@ def make_app(
         enable_cors=enable_cors,
         max_body_bytes=MAX_BODY_BYTES,
         quick_predict=partial(QuickPredict, dispatcher, executor, run_timeout_s),
-        worker_trouble=worker_trouble,
+        pages=OperatorPages(readiness_trouble, models_json=lambda: b'{"models": []}'),
     )
     made.set_ready(True)
     return made
@@ -509,13 +511,50 @@ def test_readiness_tells_of_the_workers_trouble_and_the_api_goes_on(
     dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
 ) -> None:
     trouble = ["No worker is up."]
-    app = make_app(dispatcher, executor, worker_trouble=lambda: trouble[0])
+    app = make_app(dispatcher, executor, readiness_trouble=lambda: trouble[0])
     ready = ask(app, "GET", "/readyz")
     assert (ready.status, ready.body) == (503, b"No worker is up.\n")
     assert ask(app, "GET", "/livez").status == 200
     assert ask(app, "POST", PREDICT_PATH, INSTANCES).status == 200
     trouble[0] = ""
     assert ask(app, "GET", "/readyz").status == 200
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_the_list_of_models_and_the_inference_protocols_health_are_there_from_the_first_moment(
+    app: RestApp, is_ready: bool
+) -> None:
+    app.set_ready(is_ready)
+    assert ask(app, "GET", "/v1/models") == Response(200, {"content-type": "application/json"}, b'{"models": []}')
+    assert ask(app, "GET", "/v2/health/live").status == 200
+    assert ask(app, "GET", "/v2/health/ready").status == (200 if is_ready else 503)
+
+
+def test_requests_are_counted_as_upstream_counts_them(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> None:
+    counts = RequestCounts()
+    handlers = Handlers(dispatcher, FakeMonitor(), executor, None, MAX_INFLATED_BYTES)
+    app = RestApp(handlers, enable_cors=False, max_body_bytes=MAX_BODY_BYTES, counts=counts)
+    app.set_ready(True)
+    for verb, path in (
+        ("POST", PREDICT_PATH),
+        ("POST", "/v1/models/nobody:predict"),
+        ("GET", "/v1/models/half_plus_two"),
+        ("GET", "/v1/models/nobody"),
+        ("DELETE", "/v1/models/half_plus_two"),
+        ("OPTIONS", "/v1/models/half_plus_two"),
+        ("GET", "/livez"),
+    ):
+        ask(app, verb, path, INSTANCES)
+    assert counts.by_status == {
+        ("half_plus_two", "OK"): 2,
+        ("nobody", "NOT_FOUND"): 2,
+        ("", "INVALID_ARGUMENT"): 1,
+        ("", "FAILED_PRECONDITION"): 1,
+    }
+    assert {key: sum(latency.buckets) for key, latency in counts.latencies.items()} == {
+        ("half_plus_two", "predict"): 1,
+        ("half_plus_two", ""): 1,
+    }
 
 
 def test_during_the_servers_end_new_requests_are_told_so(app: RestApp) -> None:

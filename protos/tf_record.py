@@ -1,6 +1,6 @@
-"""Reads TFRecord files: TensorFlow's framing of byte strings, each with masked CRC-32C checks of length and data.
+"""Reads and writes TFRecord files: TensorFlow's framing of byte strings, each with masked CRC-32C checks.
 
-Beside a version's line, under warmup; runs on a loader thread and blocks on the file.
+Under warm-up in the worker, and under the request log and its replay in the gateway; blocks on the file.
 
 Source: tensorflow/core/lib/io/record_reader.cc (the checks, their order and texts), tsl/lib/hash/crc32c.h (the mask).
 """
@@ -22,6 +22,12 @@ def masked_crc(data: bytes) -> int:
     """The checksum as TFRecord files hold it: rotated and shifted, so that it is none of the bytes it stands among."""
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framed_record(data: bytes) -> bytes:
+    """A record as it lies in a TFRecord file."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _FOOTER.pack(masked_crc(length)), data, _FOOTER.pack(masked_crc(data))))
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:

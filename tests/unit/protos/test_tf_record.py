@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tensorgate.protos.status_codes import Code, ServingError
-from tensorgate.workers.tf_record import masked_crc, read_records
-from tests.harness.tf_records import framed_record
+from tensorgate.protos.tf_record import framed_record, masked_crc, read_records
 
 # Written by TensorFlow 2.21: b"hello", and b"world" three times over.
 WRITTEN = bytes.fromhex(

@@ -1,0 +1,44 @@
+"""What is counted of a version's requests: by method and end, and how long they took. Written by native threads.
+
+Each thread has a copy of its own of every version's numbers, so that counting takes no lock; whoever reads adds them up
+and may see a value that is a moment old.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
+
+cdef enum:
+    NUM_METHODS = 6            # dispatch.call.Method, and 0 for what is none
+    NUM_CODES = 17             # canonical status codes
+    NUM_LATENCY_BUCKETS = 34   # TensorFlow Serving's: 10 µs × 1.8^i, i < 33, and what is above
+    NUM_ROW_BUCKETS = 15       # likewise: 2^i rows, i < 14, and what is above
+    NUM_ENTRYPOINTS = 2        # Python's edges, the native gRPC edge
+
+
+cdef struct LatencyHistogram:
+    uint64_t buckets[NUM_LATENCY_BUCKETS]  # each without those below it
+    uint64_t sum_us
+
+
+cdef struct MethodStats:
+    uint64_t by_code[NUM_CODES]
+    LatencyHistogram total     # in the gateway and the worker, of requests that succeeded; as are all that follow
+    LatencyHistogram queue     # in the worker
+    LatencyHistogram run
+    uint64_t row_buckets[NUM_ROW_BUCKETS]  # of requests that ran in a batch
+    uint64_t sum_rows
+    uint64_t sum_padding_rows
+    uint64_t request_bytes
+    uint64_t reply_bytes
+
+
+cdef struct VersionStats:
+    MethodStats methods[NUM_ENTRYPOINTS][NUM_METHODS]
+
+
+# The numbers of a request that has succeeded.
+cdef void count_success(
+    MethodStats* stats, uint64_t total_us, uint64_t queue_us, uint64_t run_us, uint64_t batch_rows,
+    uint64_t padding_rows, uint64_t request_bytes, uint64_t reply_bytes) noexcept nogil
+# Those of num_threads copies added up, for Python: of each (entrypoint, method) that had a request, see data_plane.pyi.
+cdef list read_stats(const VersionStats* threads, size_t num_threads)

@@ -1,0 +1,168 @@
+"""``tensorgate status``: a server's models, workers and requests as a table, once or again and again.
+
+A client of the REST port: /readyz, /v1/models and /metrics.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tensorgate.gateway.cli.client import rest, rest_json
+
+READY, NOT_READY = 0, 1
+_STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "UNLOADING": "yellow", "END": "red"}
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What one look gave. ``metrics``: sample name to its labels and values."""
+
+    time_s: float
+    trouble: str
+    models: list[dict[str, object]]
+    metrics: dict[str, list[tuple[Mapping[str, str], float]]] = field(default_factory=dict)
+
+    def values(self, name: str, **labels: str) -> Iterator[float]:
+        """Values of the samples that have these labels."""
+        for found, value in self.metrics.get(name, []):
+            if all(found.get(label) == text for label, text in labels.items()):
+                yield value
+
+    def total(self, name: str, **labels: str) -> float:
+        """Their sum."""
+        return sum(self.values(name, **labels))
+
+
+def look(address: str) -> Snapshot:
+    """Asks the server. Raises ServingError where it does not answer."""
+    status, body = rest(address, "GET", "/readyz")
+    snapshot = Snapshot(
+        time.monotonic(),
+        "" if status == 200 else body.decode(errors="replace").strip(),
+        rest_json(address, "/v1/models")["models"],
+    )
+    _, page = rest(address, "GET", "/metrics")
+    for family in text_string_to_metric_families(page.decode(errors="replace")):
+        for sample in family.samples:
+            snapshot.metrics.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return snapshot
+
+
+def render(address: str, now: Snapshot, before: Snapshot | None = None) -> RenderableType:
+    """The tables; rates are of the time since ``before``, or totals without it."""
+    ready = Text(f"not ready: {now.trouble}", style="bold red") if now.trouble else Text("ready", style="bold green")
+    title = Text.assemble((f"{address} ", "bold"), ready)
+    return Group(title, _models(now, before), _workers(now))
+
+
+def _models(now: Snapshot, before: Snapshot | None) -> Table:
+    table = Table(title="Models", title_justify="left")
+    table.add_column("model")
+    table.add_column("version", justify="right")
+    table.add_column("state")
+    for name in (
+        "requests/s" if before is not None else "requests",
+        "failed",
+        "in flight",
+        "mean ms",
+        "p99 ms ≤",
+        "load s",
+    ):
+        table.add_column(name, justify="right")
+    table.add_column("error", overflow="fold")
+    for model in now.models:
+        name = str(model["name"])
+        versions = model["model_version_status"]
+        if not isinstance(versions, list) or not versions:
+            table.add_row(name, "-", Text("no version", style="red"))
+            continue
+        for version in versions:
+            table.add_row(name, *_version_cells(name, version, now, before))
+    return table
+
+
+def _version_cells(
+    name: str, version: Mapping[str, object], now: Snapshot, before: Snapshot | None
+) -> list[RenderableType]:
+    labels = {"model": name, "version": str(version["version"])}
+    state = str(version["state"])
+    status = version.get("status")
+    error = str(status.get("error_message", "")) if isinstance(status, dict) else ""
+    requests = now.total("tensorgate_model_requests_total", **labels)
+    failed = requests - now.total("tensorgate_model_requests_total", code="OK", **labels)
+    served = now.total("tensorgate_request_duration_seconds_count", **labels)
+    total_s = now.total("tensorgate_request_duration_seconds_sum", **labels)
+    shown_requests = f"{requests:.0f}"
+    if before is not None:
+        elapsed_s = max(now.time_s - before.time_s, 1e-3)
+        shown_requests = f"{(requests - before.total('tensorgate_model_requests_total', **labels)) / elapsed_s:.1f}"
+        served -= before.total("tensorgate_request_duration_seconds_count", **labels)
+        total_s -= before.total("tensorgate_request_duration_seconds_sum", **labels)
+    load = next(now.values("tensorgate_model_load_seconds", **labels), None)
+    p99_s = quantile_limit(now, before, 0.99, labels)
+    return [
+        labels["version"],
+        Text(state, style=_STATE_STYLES.get(state, "")),
+        shown_requests,
+        Text(f"{failed:.0f}", style="red" if failed else ""),
+        f"{now.total('tensorgate_model_requests_in_flight', **labels):.0f}",
+        f"{1e3 * total_s / served:.2f}" if served > 0 else "-",
+        "-" if p99_s is None else f"{1e3 * p99_s:.2f}",
+        "-" if load is None else f"{load:.2f}",
+        Text(error, style="red"),
+    ]
+
+
+def quantile_limit(now: Snapshot, before: Snapshot | None, quantile: float, labels: Mapping[str, str]) -> float | None:
+    """The upper limit, in seconds, of the bucket that the quantile of the request times is in; None without any."""
+    counts: dict[float, float] = {}
+    for snapshot, sign in ((now, 1), (before, -1)):
+        if snapshot is None:
+            continue
+        for found, value in snapshot.metrics.get("tensorgate_request_duration_seconds_bucket", []):
+            if all(found.get(label) == text for label, text in labels.items()):
+                limit = float(found["le"])
+                counts[limit] = counts.get(limit, 0) + sign * value
+    total = counts.get(float("inf"), 0)
+    if total <= 0:
+        return None
+    return next(limit for limit in sorted(counts) if counts[limit] >= quantile * total)
+
+
+def _workers(now: Snapshot) -> Table:
+    table = Table(title="Workers", title_justify="left")
+    table.add_column("worker")
+    table.add_column("state")
+    for name in ("memory MB", "running", "waiting", "restarts"):
+        table.add_column(name, justify="right")
+    for labels, is_up in now.metrics.get("tensorgate_worker_up", []):
+        worker = labels["worker"]
+        table.add_row(
+            worker,
+            Text("up", style="green") if is_up else Text("down", style="red"),
+            f"{now.total('tensorgate_worker_resident_memory_bytes', worker=worker) / 1e6:.0f}",
+            f"{now.total('tensorgate_worker_requests_handed', worker=worker):.0f}",
+            f"{now.total('tensorgate_worker_queue_depth', worker=worker):.0f}",
+            f"{now.total('tensorgate_worker_restarts_total', worker=worker):.0f}",
+        )
+    return table
+
+
+def show_status(address: str, console: Console, *, watch: bool, interval_s: float = 1.0) -> int:
+    """Prints the tables, with ``watch`` until Ctrl-C; the exit status. Raises ServingError at the first look."""
+    now = look(address)
+    if not watch:
+        console.print(render(address, now))
+        return NOT_READY if now.trouble else READY
+    before: Snapshot | None = None
+    with Live(render(address, now), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval_s)
+            before, now = now, look(address)
+            live.update(render(address, now, before), refresh=True)

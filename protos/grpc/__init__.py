@@ -1,0 +1,1 @@
+"""Messages of gRPC's own services; generated, see generate.py."""
