@@ -110,7 +110,8 @@ cdef bint nearest_double_of_token(const uint8_t* at, const uint8_t* end, double*
     cdef int num_digits = 0, declared = 0
     cdef Py_ssize_t exponent = 0
     cdef bint is_behind_point = False, is_cut = False, is_exponent_negative
-    while is_digit(at[0]) or at[0] == c".":
+    # Behind the end there may be another point, which is no part of the token.
+    while at != end and (is_digit(at[0]) or at[0] == c"."):
         if at[0] == c".":
             is_behind_point = True
         else:

@@ -24,6 +24,13 @@ from tensorgate._native.event_loop cimport (
     timer_init,
 )
 from tensorgate._native.http2_ages cimport begin_drain, on_age_due, schedule_ages
+from tensorgate._native.http2_offences cimport (
+    RESET_BURST,
+    RESETS_PER_S,
+    count_reset,
+    judge_own_reset,
+    judge_stream_id,
+)
 from tensorgate._native.http2_output cimport flush_connection, write_all
 from tensorgate._native.http2_socket cimport SOCKET_CLOSED, socket_close, socket_open, socket_read
 from tensorgate._native.http2_state cimport (
@@ -39,7 +46,6 @@ from tensorgate._native.http2_state cimport (
 )
 from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_DATA,
-    NGHTTP2_ENHANCE_YOUR_CALM,
     NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM,
     NGHTTP2_FLAG_NONE,
@@ -54,6 +60,7 @@ from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
     nghttp2,
     nghttp2_frame,
+    nghttp2_rst_stream,
     nghttp2_session,
     nghttp2_settings_entry,
 )
@@ -65,9 +72,6 @@ cdef enum:
     # A client with much to say takes turns with the others.
     MAX_READS_PER_TURN = 4
     MAX_FRAME_SIZE = 1024 * 1024
-    # Streams that a client may reset: at once, and a second. Each costs us little, but not nothing.
-    RESET_BURST = 2000
-    RESETS_PER_S = 500
 
 
 # --- the turn's end ---------------------------------------------------------------------------------------------------
@@ -123,6 +127,12 @@ cdef inline Http2Stream* _stream_of(nghttp2_session* session, int32_t stream_id)
     return <Http2Stream*>nghttp2.get_stream_user_data(session, stream_id)
 
 
+cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame* header, void* user) noexcept nogil:
+    if header.type == NGHTTP2_HEADERS:
+        judge_stream_id(<Http2Connection*>user, header.stream_id)
+    return 0
+
+
 cdef int _on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept nogil:
     cdef Http2Connection* connection = <Http2Connection*>user
     cdef Http2Server* server = connection.server
@@ -166,7 +176,7 @@ cdef int _on_frame_received(nghttp2_session* session, const nghttp2_frame* frame
         connection.ping_us = -1
         return 0
     if frame.type == NGHTTP2_RST_STREAM:
-        _count_reset(connection)
+        count_reset(connection)
         return 0
     if frame.type != NGHTTP2_HEADERS and frame.type != NGHTTP2_DATA:
         return 0
@@ -178,19 +188,6 @@ cdef int _on_frame_received(nghttp2_session* session, const nghttp2_frame* frame
     if frame.flags & NGHTTP2_FLAG_END_STREAM:
         handler.on_end(stream)
     return 0
-
-
-cdef void _count_reset(Http2Connection* connection) noexcept nogil:
-    cdef int64_t now_us = connection.server.loop.now_us
-    connection.reset_tokens += (now_us - connection.reset_tokens_us) * (RESETS_PER_S / 1e6)
-    connection.reset_tokens_us = now_us
-    if connection.reset_tokens > RESET_BURST:
-        connection.reset_tokens = RESET_BURST
-    connection.reset_tokens -= 1
-    if connection.reset_tokens < 0 and not connection.is_ending:
-        connection.server.counters.rapid_resets += 1
-        connection.is_ending = True
-        nghttp2.terminate_session(connection.session, NGHTTP2_ENHANCE_YOUR_CALM)
 
 
 cdef int _on_data_chunk(
@@ -206,6 +203,9 @@ cdef int _on_data_chunk(
 
 
 cdef int _on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept nogil:
+    if frame.type == NGHTTP2_RST_STREAM:
+        judge_own_reset(<Http2Connection*>user, (<const nghttp2_rst_stream*>frame).error_code)
+        return 0
     # The answer is complete. A client that is still sending is told that nobody listens any more.
     if (
         frame.flags & NGHTTP2_FLAG_END_STREAM
@@ -257,6 +257,7 @@ cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
     connection.opened_us = connection.received_us = connection.idle_since_us = connection.reset_tokens_us = now_us
     connection.ping_us = connection.kill_us = connection.age_us = -1
     connection.reset_tokens = RESET_BURST
+    connection.last_stream_id = -1
     timer_init(&connection.timer, on_age_due, connection)
     age_us = server.limits.max_connection_age_us
     if age_us >= 0:
@@ -344,6 +345,7 @@ cdef bint http2_server_init(Http2Server* server, EventLoop* loop, const Http2Lim
     ):
         http2_server_free(server)
         return False
+    nghttp2.set_on_begin_frame(server.callbacks, _on_begin_frame)
     nghttp2.set_on_begin_headers(server.callbacks, _on_begin_headers)
     nghttp2.set_on_header(server.callbacks, _on_header)
     nghttp2.set_on_frame_recv(server.callbacks, _on_frame_received)

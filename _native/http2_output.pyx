@@ -21,11 +21,17 @@ cdef enum:
     # A frame of this size or more is written from where nghttp2 has it.
     DIRECT_SIZE = 8 * 1024
     MAX_WRITTEN_PER_TURN = 2 * 1024 * 1024
+    # Frames that a client may have waiting for it, but for DATA, before it is not read from: resets and headers of
+    # answers are not in held_bytes, and it can ask for them faster than it takes them.
+    MAX_QUEUED_FRAMES = 10000
 
 
 cdef void _watch_for(Http2Connection* connection, bint is_blocked) noexcept nogil:
     cdef uint32_t events = EPOLLOUT if is_blocked else 0
-    if not is_blocked or connection.held_bytes <= connection.server.limits.max_unsent_bytes:
+    if not is_blocked or (
+        connection.held_bytes <= connection.server.limits.max_unsent_bytes
+        and nghttp2.outbound_queue_size(connection.session) <= MAX_QUEUED_FRAMES
+    ):
         events |= EPOLLIN
     events = socket_events(connection, events)
     if events != connection.watched:

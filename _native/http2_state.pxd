@@ -67,7 +67,7 @@ cdef struct Http2Counters:
     uint64_t closed
     uint64_t streams
     uint64_t protocol_errors   # connections that nghttp2 gave up
-    uint64_t rapid_resets      # connections closed for resetting streams too fast
+    uint64_t rapid_resets      # connections closed for resetting streams, or having them reset, too fast
     uint64_t keepalive_deaths
     uint64_t tls_failures      # connections whose handshake failed
 
@@ -122,6 +122,9 @@ cdef struct Http2Connection:
     int64_t goaway_us          # when DRAIN_NOTICED becomes DRAIN_CLOSED
     int64_t kill_us            # when it is closed whatever runs; -1
     int64_t age_us             # when it has reached its age; -1
+    int32_t last_stream_id     # the highest that has come; before the first -1
+    int32_t skipped_from       # the last gap that identifiers of streams have left
+    int32_t skipped_to
     double reset_tokens
     int64_t reset_tokens_us
 

@@ -20,6 +20,7 @@ cdef extern from *:
     typedef struct nghttp2_option nghttp2_option;
     typedef struct nghttp2_session_callbacks nghttp2_session_callbacks;
     typedef struct { size_t length; int32_t stream_id; uint8_t type; uint8_t flags; uint8_t reserved; } nghttp2_frame;
+    typedef struct { nghttp2_frame hd; uint32_t error_code; } nghttp2_rst_stream;
     typedef struct { uint8_t* name; uint8_t* value; size_t namelen; size_t valuelen; uint8_t flags; } nghttp2_nv;
     typedef struct { int32_t settings_id; uint32_t value; } nghttp2_settings_entry;
     typedef union { int fd; void* ptr; } nghttp2_data_source;
@@ -34,12 +35,14 @@ cdef extern from *:
     ctypedef struct nghttp2_session
     ctypedef struct nghttp2_option
     ctypedef struct nghttp2_session_callbacks
-    # Every frame begins with this header; no more of a frame is read here.
+    # Every frame begins with this header.
     ctypedef struct nghttp2_frame:
         size_t length
         int32_t stream_id
         uint8_t type
         uint8_t flags
+    ctypedef struct nghttp2_rst_stream:
+        uint32_t error_code
     ctypedef struct nghttp2_nv:
         uint8_t* name
         uint8_t* value
@@ -86,6 +89,8 @@ cdef enum:
     NGHTTP2_NO_ERROR = 0
     NGHTTP2_PROTOCOL_ERROR = 1
     NGHTTP2_INTERNAL_ERROR = 2
+    NGHTTP2_FLOW_CONTROL_ERROR = 3
+    NGHTTP2_STREAM_CLOSED = 5
     NGHTTP2_REFUSED_STREAM = 7
     NGHTTP2_CANCEL = 8
     NGHTTP2_ENHANCE_YOUR_CALM = 11
@@ -103,6 +108,8 @@ cdef struct Nghttp2Api:
     const char* (*strerror)(int) noexcept nogil
     int (*callbacks_new)(nghttp2_session_callbacks**) noexcept nogil
     void (*callbacks_del)(nghttp2_session_callbacks*) noexcept nogil
+    # Gets the header of a frame whose rest has not come yet.
+    void (*set_on_begin_frame)(nghttp2_session_callbacks*, OnFrame) noexcept nogil
     void (*set_on_begin_headers)(nghttp2_session_callbacks*, OnFrame) noexcept nogil
     void (*set_on_header)(nghttp2_session_callbacks*, OnHeader) noexcept nogil
     void (*set_on_data_chunk)(nghttp2_session_callbacks*, OnDataChunk) noexcept nogil
@@ -122,6 +129,8 @@ cdef struct Nghttp2Api:
     # The bytes at *data stay valid until the next call on the session.
     Py_ssize_t (*mem_send)(nghttp2_session*, const uint8_t** data) noexcept nogil
     int (*want_read)(nghttp2_session*) noexcept nogil
+    # Frames that wait to be sent, but for DATA.
+    size_t (*outbound_queue_size)(nghttp2_session*) noexcept nogil
     int (*want_write)(nghttp2_session*) noexcept nogil
     int (*submit_settings)(nghttp2_session*, uint8_t flags, const nghttp2_settings_entry*, size_t) noexcept nogil
     int (*submit_response)(

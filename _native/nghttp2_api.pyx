@@ -55,6 +55,9 @@ cdef int _fill(void* handle) except -1:
     nghttp2.callbacks_del = <void (*)(
         nghttp2_session_callbacks*
     ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_del")
+    nghttp2.set_on_begin_frame = <void (*)(
+        nghttp2_session_callbacks*, OnFrame
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_begin_frame_callback")
     nghttp2.set_on_begin_headers = <void (*)(
         nghttp2_session_callbacks*, OnFrame
     ) noexcept nogil>_symbol(handle, b"nghttp2_session_callbacks_set_on_begin_headers_callback")
@@ -96,6 +99,9 @@ cdef int _fill(void* handle) except -1:
         nghttp2_session*, const uint8_t**
     ) noexcept nogil>_symbol(handle, b"nghttp2_session_mem_send")
     nghttp2.want_read = <int (*)(nghttp2_session*) noexcept nogil>_symbol(handle, b"nghttp2_session_want_read")
+    nghttp2.outbound_queue_size = <size_t (*)(
+        nghttp2_session*
+    ) noexcept nogil>_symbol(handle, b"nghttp2_session_get_outbound_queue_size")
     nghttp2.want_write = <int (*)(nghttp2_session*) noexcept nogil>_symbol(handle, b"nghttp2_session_want_write")
     nghttp2.submit_settings = <int (*)(
         nghttp2_session*, uint8_t, const nghttp2_settings_entry*, size_t

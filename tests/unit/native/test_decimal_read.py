@@ -143,6 +143,7 @@ def test_what_does_not_fit_is_left_to_others(text: str) -> None:
 @example("-0")
 @example("1.e5")
 @example("01")
+@example("123456789012345678901234.567.8")  # what lies behind a long number's token is none of it
 def test_only_json_numbers_are_read(text: str) -> None:
     value = number_from_json(text.encode())
     try:
