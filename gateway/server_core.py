@@ -9,10 +9,15 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 
 import asyncio
 import logging
+from importlib import metadata
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.console.overview import Overview, ServerFacts
+from tensorgate.gateway.console.server import ConsoleOptions, ConsoleServer
+from tensorgate.gateway.console.state_history import StateHistory
+from tensorgate.gateway.console.traffic import CounterTraffic, TrafficHistory
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -168,6 +173,33 @@ class ServerCore:
             if options.serves_rest
             else None
         )
+        self._console = self._make_console(options) if options.console_port else None
+
+    def _make_console(self, options: ServerOptions) -> ConsoleServer:
+        traffic = TrafficHistory(CounterTraffic(self._data_plane.counters, lambda: self._data_plane.num_outstanding))
+        started_us = self._clock.time_us()
+        overview = Overview(
+            lambda: ServerFacts(
+                version=metadata.version("tensorgate"),
+                grpc_edge=self._grpc.name,
+                grpc_port=self._grpc.port,
+                rest_port=None if self._rest is None else self._rest.port,
+                started_us=started_us,
+            ),
+            lambda: self._placement.trouble,
+            lambda: self._route_table.snapshot.labels,
+            StateHistory(self._bus),
+            [self._supervisor],
+            traffic,
+        )
+        return ConsoleServer(
+            ConsoleOptions(options.console_port, options.console_address, options.rest_api_timeout_s),
+            self._dispatcher,
+            self._monitor,
+            overview,
+            traffic,
+            self._clock,
+        )
 
     def _policy_of(self, name: str) -> AspiredVersionPolicy:
         policy = self._settings.of(name).aspired_version_policy
@@ -197,6 +229,13 @@ class ServerCore:
                 self._rest = None
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
+        if self._console is not None:
+            try:
+                await self._console.start()
+                logger.info("The console is at %s", self._console.address)
+            except ServingError as error:
+                logger.error("%s", error.message)
+                self._console = None
         self._data_plane.start()
         await self._supervisor.start()
         await self._source.start()
@@ -205,6 +244,8 @@ class ServerCore:
         await self._grpc.start()
         if self._rest is not None:
             self._rest.set_ready(True)
+        if self._console is not None:
+            self._console.set_ready(True)
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -232,6 +273,8 @@ class ServerCore:
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
             drains.append(asyncio.to_thread(rest.stop, grace_s))
+        if self._console is not None:
+            drains.append(self._console.stop())
         await asyncio.gather(*drains)
         await self._source.stop()
         await self._manager.stop()

@@ -65,6 +65,8 @@ OWN = [
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
     ("grpc_edge_threads", "int32", 1),
+    ("console_port", "int32", 0),
+    ("console_address", "string", "127.0.0.1"),
     ("worker_command", "string", ""),
     ("num_execution_threads", "int32", 0),
     ("drain_timeout_s", "float", 30.0),
