@@ -93,6 +93,21 @@ class Builder:
                 print(f"   {time.monotonic() - began_s:6.1f} s  {instruction} {rest[:90]}", flush=True)
         return self._images[name]
 
+    def reuse(self, name: str) -> None:
+        """Takes a stage's folder as an earlier run left it; only what is kept beside the folder is made again."""
+        stage = self._stages[name]
+        if not (self._folder / name).exists():
+            return
+        image = Image(self._folder / name)
+        if stage.base in self._stages:
+            self.reuse(stage.base)
+            base = self._images[stage.base]
+            image = Image(image.root, dict(base.environment), base.user, base.entrypoint, base.health_check)
+        for instruction, rest in stage.steps:
+            if instruction not in {"RUN", "COPY"}:
+                self._step(image, instruction, rest)
+        self._images[name] = image
+
     def _distribution(self, suite: str) -> pathlib.Path:
         if self._debian is not None:
             return self._debian
@@ -129,10 +144,11 @@ class Builder:
 def copy(source: pathlib.Path, target: pathlib.Path) -> None:
     """A folder's content into a folder, or a file onto a file; with owners, modes and links, as COPY --from does."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    content = str(source)
     if source.is_dir():
         target.mkdir(exist_ok=True)
-        source = source / "."
-    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
+        content += "/."
+    subprocess.run(["cp", "-a", "--reflink=auto", content, target], check=True)
 
 
 def copy_context(source: str, target: pathlib.Path, *, into: bool) -> None:
@@ -170,6 +186,8 @@ def run(image: Image, command: list[str], caches: list[tuple[pathlib.Path, str]]
         **{name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)},
     }
     for name in ("resolv.conf", "hosts"):
+        # Where the distribution has a link there, it leads out of the root.
+        (image.root / "etc" / name).unlink(missing_ok=True)
         shutil.copy(f"/etc/{name}", image.root / "etc" / name)
     mounts = list(caches)
     for folder, _ in caches:
