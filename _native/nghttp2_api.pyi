@@ -1,3 +1,4 @@
+BUNDLED_LIBRARY: str
 LIBRARY: str
 
 class LibraryError(RuntimeError): ...

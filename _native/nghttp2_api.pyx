@@ -1,9 +1,11 @@
-"""Opens libnghttp2 where the system has it, and fills the table of its functions.
+"""Opens libnghttp2, the one that came with this package or else the system's, and fills the table of its functions.
 
 Called once by a gateway that is to serve gRPC with its own edge. Any thread; idempotent, under the GIL.
 
 Source: nghttp2.h; dlopen(3), dlsym(3).
 """
+
+import os
 
 from libc.stdint cimport int32_t
 from libc.string cimport memset
@@ -18,6 +20,8 @@ cdef extern from "<dlfcn.h>" nogil:
 
 
 LIBRARY = "libnghttp2.so.14"
+# Wheels for package indexes carry one; a build from source does not.
+BUNDLED_LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", LIBRARY)
 
 memset(&nghttp2, 0, sizeof(Nghttp2Api))
 cdef bint _loaded = False
@@ -38,9 +42,10 @@ def load_library():
     global _loaded
     cdef void* handle
     if not _loaded:
-        handle = dlopen(LIBRARY.encode(), RTLD_NOW | RTLD_LOCAL)
+        path = BUNDLED_LIBRARY if os.path.exists(BUNDLED_LIBRARY) else LIBRARY
+        handle = dlopen(os.fsencode(path), RTLD_NOW | RTLD_LOCAL)
         if handle is NULL:
-            raise LibraryError(f"cannot open {LIBRARY}: {dlerror().decode(errors='replace')}")
+            raise LibraryError(f"cannot open {path}: {dlerror().decode(errors='replace')}")
         _fill(handle)
         _loaded = True
     return nghttp2.version(0).version_str.decode()

@@ -293,6 +293,13 @@ OWN_FLAGS = (
         0.0,
         "Seconds that a worker with requests may go without answering any before it is replaced; 0: for ever.",
     ),
+    Flag("console_port", _INT32, 0, "Port of the operator's web page; 0: there is none."),
+    Flag(
+        "console_address",
+        _STRING,
+        "127.0.0.1",
+        "Address on which the operator's web page listens; it asks nobody for a password.",
+    ),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),

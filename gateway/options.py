@@ -96,6 +96,11 @@ class ServerOptions:
     """Bound of one REST request's run; None: none."""
     rest_api_enable_cors_support: bool
 
+    console_port: int
+    """0: no console."""
+    console_address: str
+    """Never empty."""
+
     num_load_threads: int
     """Loads at a time after the initial ones, at least 1."""
     max_num_load_retries: int
@@ -208,6 +213,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
         rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
+        console_port=_port(parsed, "console_port"),
+        console_address=parsed.get_string("console_address") or "127.0.0.1",
         num_load_threads=max(parsed.get_int("num_load_threads"), 1),
         max_num_load_retries=max(parsed.get_int("max_num_load_retries"), 0),
         load_retry_interval_s=max(retry_interval_s, 0.0),

@@ -11,12 +11,17 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from importlib import metadata
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.config_files import ModelConfig
+from tensorgate.gateway.console.overview import Overview, ServerFacts
+from tensorgate.gateway.console.server import ConsoleOptions, ConsoleServer
+from tensorgate.gateway.console.state_history import StateHistory
+from tensorgate.gateway.console.traffic import RequestTraffic, TrafficHistory
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -277,6 +282,33 @@ class ServerCore:
             if options.serves_rest
             else None
         )
+        self._console = self._make_console(options, totals) if options.console_port else None
+
+    def _make_console(self, options: ServerOptions, totals: RequestTotals) -> ConsoleServer:
+        traffic = TrafficHistory(RequestTraffic(totals, lambda: self._data_plane.num_outstanding, self._in_flight))
+        started_us = self._clock.time_us()
+        overview = Overview(
+            lambda: ServerFacts(
+                version=metadata.version("tensorgate"),
+                grpc_edge=self._grpc.name,
+                grpc_port=self._grpc.port,
+                rest_port=None if self._rest is None else self._rest.port,
+                started_us=started_us,
+            ),
+            lambda: self._readiness.trouble,
+            lambda: self._route_table.snapshot.labels,
+            StateHistory(self._bus),
+            lambda: self._pool.supervisors,
+            traffic,
+        )
+        return ConsoleServer(
+            ConsoleOptions(options.console_port, options.console_address, options.rest_api_timeout_s),
+            self._dispatcher,
+            self._monitor,
+            overview,
+            traffic,
+            self._clock,
+        )
 
     def _log_requests(self, models: Sequence[ModelConfig]) -> None:
         """Has requests logged as these models' configurations say."""
@@ -361,6 +393,13 @@ class ServerCore:
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
         self._open_logs()
+        if self._console is not None:
+            try:
+                await self._console.start()
+                logger.info("The console is at %s", self._console.address)
+            except ServingError as error:
+                logger.error("%s", error.message)
+                self._console = None
         self._data_plane.start()
         if self._starts_workers_first:
             await self._pool.start()
@@ -374,6 +413,8 @@ class ServerCore:
         if self._rest is not None:
             self._rest.set_ready(True)
         self._model_config_file.start()
+        if self._console is not None:
+            self._console.set_ready(True)
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -418,6 +459,8 @@ class ServerCore:
         drains = [self._grpc.stop(grace_s)]
         if rest is not None:
             drains.append(asyncio.to_thread(rest.stop, grace_s))
+        if self._console is not None:
+            drains.append(self._console.stop())
         await asyncio.gather(*drains)
         await self._source.stop()
         await self._manager.stop()

@@ -116,6 +116,7 @@ class Supervisor:
         self._listeners: list[tuple[OnUp, OnDown]] = []
         self._epoch = 0
         self._current: _Incarnation | None = None
+        self._last_end = ""
         self._task: asyncio.Task[None] | None = None
         self._first_up: asyncio.Future[WorkerClient] = loop.create_future()
         self._stopping = asyncio.Event()
@@ -137,8 +138,17 @@ class Supervisor:
         return None if current is None or current.process is None else current.process.pid
 
     @property
+    def is_up(self) -> bool:
+        return self.worker is not None
+
+    @property
     def num_starts(self) -> int:
         return self._epoch
+
+    @property
+    def last_end(self) -> str:
+        """How its last process ended, or could not begin, without a full stop; empty if none has."""
+        return self._last_end
 
     def subscribe(self, on_up: OnUp, on_down: OnDown) -> None:
         """Adds a listener; before ``start``."""
@@ -352,6 +362,7 @@ class Supervisor:
 
     def _bury(self, incarnation: _Incarnation, cause: ServingError) -> None:
         self._current = None
+        self._last_end = cause.message
         # Before any client hears of it; a first start that fails is told by the exception of ``start`` alone.
         if self._first_up.done():
             logger.log(logging.INFO if self._stopping.is_set() else logging.ERROR, "%s", cause.message)

@@ -26,6 +26,7 @@ _HEADERS_THAT_MATTER = frozenset(
         b"content-length",
         b"content-type",
         b"expect",
+        b"host",
         b"origin",
         b"transfer-encoding",
     }
@@ -61,6 +62,9 @@ class RequestHead:
     accepts_gzip: bool = False
     expects_continue: bool = False
     has_http_origin: bool = False
+    host: bytes = b""
+    origin: bytes = b""
+    """These two as they were sent, for who has to know whose page in a browser asks."""
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Takes notice of one header; ``name`` in any case."""
@@ -83,7 +87,10 @@ class RequestHead:
             )
         elif name == b"expect":
             self.expects_continue = value.strip().lower() == b"100-continue"
+        elif name == b"host":
+            self.host = value
         else:  # origin
+            self.origin = value
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
 
 

@@ -36,6 +36,8 @@ def test_the_wheel_has_the_four_packages_with_types_and_no_sources_of_extensions
     for name in (
         "tensorgate/gateway/main.py",
         "tensorgate/gateway/py.typed",
+        "tensorgate/gateway/console/page/index.html",
+        "tensorgate/gateway/console/page/console.js",
         "tensorgate/workers/main.py",
         "tensorgate/protos/tensorflow_serving/apis/predict_pb2.py",
         "tensorgate/protos/tensorflow_serving/apis/predict.proto",
@@ -51,6 +53,7 @@ def test_the_wheel_has_the_four_packages_with_types_and_no_sources_of_extensions
     text = zipfile.ZipFile(path).read("tensorgate-0.1.0.dist-info/entry_points.txt").decode()
     assert "tensorflow_model_server = tensorgate.gateway.main:main" in text
     assert "tensorgate = tensorgate.gateway.cli.main:main" in text
+    assert "tensorgate-worker = tensorgate.workers.main:main" in text
 
 
 def test_the_sdist_has_the_native_sources_tests_and_examples(distributions: pathlib.Path) -> None:

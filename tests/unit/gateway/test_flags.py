@@ -75,6 +75,8 @@ OWN = [
     ("worker_isolation", "string", "device"),
     ("model_memory_budget_mb", "int64", 0),
     ("worker_stuck_timeout_s", "float", 0.0),
+    ("console_port", "int32", 0),
+    ("console_address", "string", "127.0.0.1"),
     ("worker_command", "string", ""),
     ("num_execution_threads", "int32", 0),
     ("drain_timeout_s", "float", 30.0),

@@ -82,6 +82,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         grpc_edge="native",
         worker_transport="stream",
         grpc_edge_threads=1,
+        console_port=0,
+        console_address="127.0.0.1",
         run_dir="",
     )
 
@@ -131,6 +133,9 @@ def test_the_tutorials_line_serves_its_one_model() -> None:
         ("--grpc_edge=grpcio", "grpc_edge", "grpcio"),
         ("--worker_transport=zmq", "worker_transport", "zmq"),
         ("--grpc_edge_threads=3", "grpc_edge_threads", 3),
+        ("--console_port=8080", "console_port", 8080),
+        ("--console_address=::1", "console_address", "::1"),
+        ("--console_address=", "console_address", "127.0.0.1"),
         ("--run_dir=/run/x", "run_dir", "/run/x"),
         ("--models_ready_timeout_s=5", "models_ready_timeout_s", 5.0),
         ("--enable_model_admin", "enable_model_admin", True),
@@ -191,6 +196,7 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--port=65536",
         "--port=-1",
         "--rest_api_port=65536",
+        "--console_port=65536",
         "--num_execution_threads=-1",
         "--drain_timeout_s=-1",
         "--drain_timeout_s=nan",

@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -34,3 +35,8 @@ def test_modules_of_the_current_folder_are_not_run_and_those_of_pythonpath_are(
     )
     assert (done.returncode, done.stderr) == (7, "")
     assert done.stdout == f'["{path / "msgpack.py"}", "--a=b", "c d"]\n'
+
+
+def test_the_one_file_binary_which_is_no_interpreter_takes_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert python_command("probe")[0] == "python3"
