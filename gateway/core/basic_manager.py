@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 
 from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsManager, Load, Retry, Unload
 from tensorgate.gateway.core.clock import Clock
@@ -108,8 +107,9 @@ class BasicManager:
 
     async def _load(self, data: ServableData) -> None:
         began_s = self._clock.monotonic_s()
-        if self._resources is not None:
-            refusal = await self._attempt(partial(self._resources.reserve, data))
+        resources = self._resources
+        if resources is not None:
+            refusal = await self._attempt(lambda: resources.reserve(data))
             if refusal is not None:
                 logger.error("%s is not loaded: %s", data.id, refusal)
                 self._versions.load_refused(data.id, refusal)

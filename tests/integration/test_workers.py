@@ -174,6 +174,14 @@ def test_models_with_workers_of_their_own_die_alone_and_may_have_threads_of_thei
         assert ask(server) == (2, 4.0)
 
 
+def test_workers_that_cannot_be_as_asked_refuse_the_start(start_server: StartServer, tmp_path: pathlib.Path) -> None:
+    server = start_server(f"--model_base_path={tmp_path}", "--devices=cpu,tpu", wait=False)
+    assert server.process.wait(60) == 255
+    assert (
+        "Failed to start server. Error: INVALID_ARGUMENT: --devices takes cpu, gpu:0, gpu:1, …; got 'tpu'" in server.log
+    )
+
+
 def test_a_load_that_kills_its_worker_is_given_up_and_says_why(
     start_server: StartServer, saved_models: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
