@@ -43,4 +43,11 @@ def test_every_package_of_messages_says_what_it_is() -> None:
 def test_only_services_have_grpc_code() -> None:
     with_grpc_code = {path.name.removesuffix("_pb2_grpc.py") for path in PROTOS.rglob("*_pb2_grpc.py")}
     with_services = {path.stem for path in PROTOS.rglob("*.proto") if "\nservice " in path.read_text(encoding="utf-8")}
-    assert with_grpc_code == with_services == {"prediction_service", "model_service", "session_service"}
+    assert (
+        with_grpc_code
+        == with_services
+        == {
+            *("prediction_service", "model_service", "session_service"),
+            *("health", "reflection"),
+        }
+    )
