@@ -9,10 +9,12 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.config_files import ModelConfig
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -97,11 +99,7 @@ class ServerCore:
         self._bus.subscribe(self._readiness.take)
         self._load_times = LoadTimes()
         self._bus.subscribe(self._load_times.take)
-        logging_configs = {
-            model.name: model.logging_config for model in options.models if model.logging_config is not None
-        }
-        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in logging_configs.items()})
-        self._request_logger = RequestLogger(self._data_plane, logging_configs, options.saved_model_tags)
+        self._request_logger = RequestLogger(self._data_plane, {}, options.saved_model_tags)
         self._access_log_file: logging.Handler | None = None
         self._traces = make_traces() if options.tracing else None
         self._access_log = AccessLog(
@@ -319,8 +317,13 @@ class ServerCore:
             share = options.access_log_sample if options.access_log else 0.0
             self._data_plane.sample_requests(share, self._traces is not None)
             self._access_log.start()
-        if any(model.logging_config is not None for model in options.models):
-            self._request_logger.start()
+        self._log_requests_of(options.models)
+
+    def _log_requests_of(self, models: Sequence[ModelConfig]) -> None:
+        """Has the requests of those models logged that say so, and of no others."""
+        configs = {model.name: model.logging_config for model in models if model.logging_config is not None}
+        self._request_logger.use(configs)
+        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in configs.items()})
 
     async def _wait_for_models(self) -> None:
         """Raises ServingError UNKNOWN, in upstream's words, when a model's first settled version has failed."""
