@@ -72,14 +72,19 @@ class ModelConfigManager:
         labels: LabelTable,
         platforms: MutableMapping[str, str],
         options: ReloadOptions,
+        check_settings: Callable[[SettingsOfModels], None] = lambda _settings: None,
     ) -> None:
-        """``current`` is what the source was made with: see ``servables_of``."""
+        """``current`` is what the source was made with: see ``servables_of``.
+
+        ``check_settings`` raises ServingError for settings that the workers cannot do.
+        """
         self._current = current
         self._source = source
         self._monitor = monitor
         self._label_table = labels
         self._platforms = platforms
         self._options = options
+        self._check_settings = check_settings
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadOutcome]] = set()
         self._is_stopped = False
@@ -202,6 +207,7 @@ class ModelConfigManager:
             try:
                 config = change(self._current.config)
                 settings = await asyncio.to_thread(read_model_settings, self._options.settings_file)
+                self._check_settings(settings)
                 new = self._checked(config, settings)
             except ServingError as error:
                 outcome = ReloadOutcome(error=error)

@@ -76,7 +76,6 @@ from tensorgate.gateway.sources.resource_estimate import estimated_bytes
 from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
 from tensorgate.protos.status_codes import ServingError, of_os_error
-from tensorgate.protos.tensorflow_serving.config.logging_config_pb2 import LoggingConfig
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
@@ -127,9 +126,7 @@ class ServerCore:
         self._bus.subscribe(self._readiness.take)
         self._load_times = LoadTimes()
         self._bus.subscribe(self._load_times.take)
-        self._logging_configs: dict[str, LoggingConfig] = {}
-        self._request_logger = RequestLogger(self._data_plane, self._logging_configs, options.saved_model_tags)
-        self._log_requests(options.models)
+        self._request_logger = RequestLogger(self._data_plane, {}, options.saved_model_tags)
         self._access_log_file: logging.Handler | None = None
         self._traces = make_traces() if options.tracing else None
         self._access_log = AccessLog(
@@ -201,9 +198,10 @@ class ServerCore:
                 ready_timeout_s=options.models_ready_timeout_s,
                 allows_labels_of_unavailable_versions=options.allow_version_labels_for_unavailable_models,
             ),
+            plan.check,
         )
         self._settings_of = self._model_config.settings_of
-        self._model_config.watch(lambda current: self._log_requests(current.models))
+        self._model_config.watch(lambda current: self._log_requests_of(current.models))
         self._bus.subscribe(self._model_config.on_state)
         self._model_config_file = ModelConfigFile(
             options.model_config_file,
@@ -309,15 +307,6 @@ class ServerCore:
             traffic,
             self._clock,
         )
-
-    def _log_requests(self, models: Sequence[ModelConfig]) -> None:
-        """Has requests logged as these models' configurations say."""
-        wanted = {model.name: model.logging_config for model in models if model.logging_config is not None}
-        # The logger's thread reads it meanwhile.
-        self._logging_configs.update(wanted)
-        for name in self._logging_configs.keys() - wanted.keys():
-            del self._logging_configs[name]
-        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in wanted.items()})
 
     def _model_settings(self, name: str) -> ModelSettings:
         """What holds for the model now."""
@@ -433,7 +422,13 @@ class ServerCore:
             share = options.access_log_sample if options.access_log else 0.0
             self._data_plane.sample_requests(share, self._traces is not None)
             self._access_log.start()
-        self._request_logger.start()
+        self._log_requests_of(options.models)
+
+    def _log_requests_of(self, models: Sequence[ModelConfig]) -> None:
+        """Has the requests of those models logged that say so, and of no others."""
+        configs = {model.name: model.logging_config for model in models if model.logging_config is not None}
+        self._request_logger.use(configs)
+        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in configs.items()})
 
     def _watch_certificates(self) -> None:
         """Has certificates replaced when their files change."""

@@ -91,15 +91,21 @@ class RequestLogger:
         self.counts: dict[tuple[str, str], int] = {}
         """(model, name of the status code of writing) to number."""
 
+    def use(self, configs: Mapping[str, LoggingConfig]) -> None:
+        """From now on these models log; on the edge loop. Starts the thread when there is something to do for it."""
+        self._configs = dict(configs)
+        if configs and self._thread is None and not self._stops.is_set():
+            self.start()
+
     def start(self) -> None:
         """Starts the writing thread."""
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Writes what is left and closes the files; blocks. Idempotent; fine if it never started."""
+        """Writes what is left and closes the files; blocks. Final and idempotent; fine if it never started."""
+        self._stops.set()
         if self._thread is not None:
-            self._stops.set()
             self._thread.join()
             self._thread = None
 

@@ -51,5 +51,7 @@ def test_only_services_have_grpc_code() -> None:
             "model_service",
             "session_service",
             "model_admin",
+            "health",
+            "reflection",
         }
     )
