@@ -163,7 +163,7 @@ def test_only_folders_named_by_a_number_are_versions(
     tmp_path: pathlib.Path, saved_models: pathlib.Path, own_model: Callable[..., pathlib.Path]
 ) -> None:
     base_path = own_model("half_plus_two", 1)
-    for name in ("..5", "3..", "-7", "0x9", "9 ", "٣"):
+    for name in ("..5", "3..", "0x9", "8a", "٣"):
         (base_path / name).symlink_to(saved_models / "half_plus_two" / "2")
     with running_servers(tmp_path) as start:
         server = start(config_flag(tmp_path, {"half_plus_two": base_path}))
