@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Builds the native modules with AddressSanitizer and UndefinedBehaviorSanitizer, and runs their tests under both.
+# Builds the native modules with sanitizers, and runs their tests under them.
 #
-#   tests/sanitize.sh [pytest arguments]        default: tests/unit/native
+#   tests/sanitize.sh [address] [pytest arguments]        AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/sanitize.sh thread [pytest arguments]           ThreadSanitizer
+#
+# Default: tests/unit/native. tests/integration works too: servers that tests start, and their workers, run under the
+# sanitizers as well.
 #
 # The build, the environment it is installed in and all else lie in a temporary folder, or in $TENSORGATE_SANITIZE_DIR,
 # which is kept, so that a second run builds nothing that has not changed. PYTHON chooses the interpreter (default:
@@ -9,6 +13,11 @@
 # Exits with pytest's status; a report by a sanitizer ends the process at once, with status 99.
 set -euo pipefail
 
+kind=address
+if [[ "${1:-}" == address || "${1:-}" == thread ]]; then
+  kind=$1
+  shift
+fi
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(command -v "${PYTHON:-python}")
 if [[ -n "${TENSORGATE_SANITIZE_DIR:-}" ]]; then
@@ -24,23 +33,31 @@ if [[ ! -x "$work/venv/bin/python" ]]; then
   "$python" -m venv --without-pip "$work/venv"
 fi
 site=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-"$python" -c 'import sysconfig; print("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))' \
+"$python" -c 'import sys; print("\n".join(path for path in sys.path if path.endswith("-packages")))' \
   > "$site/base_environment.pth"
 
 export CC="${CC:-gcc}"
-TENSORGATE_SANITIZE=address,undefined "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir="$work/build" "$root"
-"$work/venv/bin/python" - <<'CHECK'
+case $kind in
+  address) sanitizers=address,undefined libraries="libasan.so libubsan.so" mark=__asan_init ;;
+  thread) sanitizers=thread libraries=libtsan.so mark=__tsan_init ;;
+esac
+TENSORGATE_SANITIZE=$sanitizers "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+  --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir="$work/build-$kind" "$root"
+"$work/venv/bin/python" - $mark <<'CHECK'
 import pathlib
-from tensorgate import _native  # the namespace package's part: no module of it can be loaded without libasan yet
+import sys
+from tensorgate import _native  # the namespace package's part: no module of it can be loaded without the runtime yet
 
 modules = list(pathlib.Path(_native.__path__[0]).glob("*.so"))
-unsanitized = [path.name for path in modules if b"__asan_init" not in path.read_bytes()]
-assert modules and not unsanitized, f"built without AddressSanitizer: {unsanitized or 'nothing is built'}"
+unsanitized = [path.name for path in modules if sys.argv[1].encode() not in path.read_bytes()]
+assert modules and not unsanitized, f"built without the sanitizer: {unsanitized or 'nothing is built'}"
 CHECK
 
 # LD_PRELOAD: the interpreter is not instrumented, so the runtime has to be there before its first malloc.
-preload="$("$CC" -print-file-name=libasan.so) $("$CC" -print-file-name=libubsan.so)"
+preload=
+for library in $libraries; do
+  preload+="$("$CC" -print-file-name="$library") "
+done
 
 # detect_leaks=0: CPython and TensorFlow keep memory until the process ends, thousands of blocks that LeakSanitizer
 #   would report and that hide ours. That our error paths keep nothing is a test of its own, which watches the
@@ -50,6 +67,18 @@ preload="$("$CC" -print-file-name=libasan.so) $("$CC" -print-file-name=libubsan.
 export ASAN_OPTIONS="detect_leaks=0:quarantine_size_mb=32:handle_segv=2:allocator_may_return_null=1:\
 detect_stack_use_after_return=1:halt_on_error=1:exitcode=99${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
+
+# called_from_lib:_zmq, libtensorflow: they are not instrumented, so ThreadSanitizer sees what they do to memory by way
+#   of libc, but not the atomics that order it; each handing over of a frame or a tensor between their threads and ours
+#   would be a race. What our own code does beside them is still watched. The same goes for libnghttp2, which runs in
+#   our threads only, and for the interpreter, whose lock it does not see as one.
+suppressions=$work/thread.supp
+cat > "$suppressions" <<'SUPPRESSIONS'
+called_from_lib:_zmq
+called_from_lib:libtensorflow
+SUPPRESSIONS
+export TSAN_OPTIONS="halt_on_error=1:exitcode=99:second_deadlock_stack=1:suppressions=$suppressions\
+${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
 # Python's small objects in blocks of malloc: else one that is overrun lies in the middle of an arena, unseen.
 export PYTHONMALLOC=malloc
 export TF_CPP_MIN_LOG_LEVEL=2
@@ -58,16 +87,15 @@ cd "$root"
 if [[ $# -eq 0 ]]; then
   set -- tests/unit/native
 fi
-# The tests' own child processes (they make models with the Python package tensorflow) run without the sanitizers:
-# nothing of ours runs in them, and importing TensorFlow would take minutes. Hence LD_PRELOAD goes once it has worked.
+# The servers and workers that tests start inherit LD_PRELOAD. The programs that make models with the Python package
+# tensorflow do not (tests/conftest.py): nothing of ours runs in them, and importing TensorFlow would take minutes.
 # --deselect: what is cheap enough to run at once is a matter of microseconds, which the sanitizers cost many times over.
 # --capture=sys: a report goes to the descriptor of stderr, which pytest would keep to itself when the process ends.
-LD_PRELOAD="$preload" "$work/venv/bin/python" -c '
-import os, sys
-import pytest
-for name in ("LD_PRELOAD", "PYTHONMALLOC"):
-    os.environ.pop(name, None)
-sys.exit(pytest.main(sys.argv[1:]))
-' -q --capture=sys -p no:faulthandler -p no:cacheprovider -o timeout=600 \
+# setarch -R: ThreadSanitizer's shadow wants its addresses, which a randomized layout may have given away.
+launch=()
+if [[ $kind == thread ]]; then
+  launch=(setarch --addr-no-randomize)
+fi
+"${launch[@]}" env LD_PRELOAD="$preload" "$work/venv/bin/python" -m pytest -q --capture=sys -p no:faulthandler -p no:cacheprovider -o timeout=600 \
   --deselect \
   tests/unit/native/test_data_loop.py::test_a_run_that_surprises_the_loops_own_thread_delays_nobody_else "$@"

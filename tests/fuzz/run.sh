@@ -7,7 +7,8 @@
 # The targets are those of targets.py; corpus/TARGET is where each begins. What it finds lies in $TENSORGATE_FUZZ_DIR/
 # found (default: a temporary folder, which is kept when anything was found); so does the build, for another run, and
 # new inputs in new/TARGET. TENSORGATE_FUZZ_SANITIZE chooses the sanitizers (default: address,undefined; empty: none,
-# which is several times faster). PYTHON chooses the interpreter. Needs clang with its runtime libraries.
+# which is several times faster); TENSORGATE_FUZZ_NOBUILD=1 takes the build as it is. PYTHON chooses the interpreter. Needs
+# clang with its runtime libraries.
 # Exits with libFuzzer's status: not 0 when an input crashed, hung, leaked, or a target's own check failed.
 set -euo pipefail
 

@@ -41,6 +41,8 @@ GRPC_JS = "@grpc/grpc-js@^1.12"
 LARGE = 10 * (1 << 20)
 # The first one makes the models.
 pytestmark = pytest.mark.timeout(300)
+# Seconds at least, and not for ever: a run that nobody waits for any more goes on to its end.
+SLOW_ROUNDS = 4000
 MODELS = ("half_plus_two", "echo", "slow")
 OK, CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 1, 4, 5, 8
 NO_MODEL = "Servable not found for request: Latest(nobody)"
@@ -89,7 +91,7 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     messages = {
         "predict": predict_request("half_plus_two", x=floats(1, 2, 5)),
         "unknown": predict_request("nobody", x=floats(1)),
-        "slow": predict_request("slow", rounds=TensorProto(dtype=types_pb2.DT_INT32, int_val=[10**6])),
+        "slow": predict_request("slow", rounds=TensorProto(dtype=types_pb2.DT_INT32, int_val=[SLOW_ROUNDS])),
         "large": large,
     }
     for name, message in messages.items():
@@ -252,9 +254,9 @@ def _nghttp(served: Served, folder: pathlib.Path) -> Ask:
             command += ["-H", header]
         url = f"http://127.0.0.1:{served.port}{PATH}"
         done = subprocess.run([*command, url], capture_output=True, check=False, timeout=100)
-        told = subprocess.run([*command, "-vn", "--no-dep", url], capture_output=True, check=False, timeout=100)
-        if b"timed out" in done.stderr.lower():
+        if b"timeout" in done.stderr.lower():
             raise TimeoutError
+        told = subprocess.run([*command, "-vn", url], capture_output=True, check=False, timeout=100)
         text = re.sub(r"\x1b\[[\d;]*m", "", told.stdout.decode("latin-1"))
         fields = dict(re.findall(r"recv \(stream_id=\d+(?:, sensitive)?\) ([\w-]+): (.*)$", text, re.M))
         return Answer(fields, done.stdout)
@@ -282,7 +284,8 @@ def test_a_predict_with_metadata_and_an_error(ask: Ask, requests: pathlib.Path) 
     answer = ask(framed((requests / "unknown").read_bytes()))
     assert (answer.fields["grpc-status"], answer.fields["grpc-message"]) == (str(NOT_FOUND), NO_MODEL)
     assert answer.body == b""
-    assert ask(predict, f"x-long: {'y' * 20000}").fields["grpc-status"] == str(RESOURCE_EXHAUSTED)
+    # Without a body: a refusal resets the stream with NO_ERROR while it is sent, which curl 7.88 takes for an error.
+    assert ask(b"", f"x-long: {'y' * 20000}").fields["grpc-status"] == str(RESOURCE_EXHAUSTED)
 
 
 def test_a_deadline_and_a_client_that_gives_up(ask: Ask, requests: pathlib.Path, served: Served) -> None:
