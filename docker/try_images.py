@@ -115,6 +115,7 @@ class Builder:
         root = self._folder / suite
         if not (root / "etc/debian_version").exists():
             subprocess.run(["debootstrap", "--variant=minbase", suite, root, MIRROR], check=True)
+            make_slim(root)
         return root
 
     def _step(self, image: Image, instruction: str, rest: str) -> None:
@@ -140,6 +141,19 @@ class Builder:
                 image.entrypoint = json.loads(rest)
             case "HEALTHCHECK":
                 image.health_check = json.loads(rest.partition("CMD ")[2])
+
+
+def make_slim(root: pathlib.Path) -> None:
+    """What the slim image of Debian is without, and its way not to keep downloaded packages."""
+    for place in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        shutil.rmtree(root / place, ignore_errors=True)
+        (root / place).mkdir(parents=True)
+    (root / "var/cache/apt/archives/partial").mkdir()
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text('APT::Keep-Downloaded-Packages "false";\n', encoding="ascii")
+    (root / "etc/dpkg/dpkg.cfg.d").mkdir(exist_ok=True)
+    (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(
+        "".join(f"path-exclude=/usr/share/{each}/*\n" for each in ("doc", "man", "locale")), encoding="ascii"
+    )
 
 
 def copy(source: pathlib.Path, target: pathlib.Path) -> None:
