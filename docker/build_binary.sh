@@ -4,9 +4,10 @@
 #   docker/build_binary.sh WHEEL [OUT_DIR]      (default: dist)
 #
 # WHEEL is one that docker/build_wheel.sh made, of $PYTHON's version (default: python3). The binary runs where glibc is no
-# older than here. It starts workers by --worker_command; by default it takes the machine's python3, if tensorgate[cpu] is
-# installed there. PyInstaller and not pex, whose file is as
-# large without the interpreter, takes three times as long to begin, and gets the interpreter from elsewhere at build time.
+# older than here. It starts workers by --worker_command; by default it takes the machine's python3, if tensorgate[cpu]
+# is installed there.
+# By PyInstaller and not by pex, whose file is as large without any interpreter in it, takes three times as long to begin,
+# and gets an interpreter, where one is asked for, from GitHub at build time.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 wheel=$(realpath "$1")

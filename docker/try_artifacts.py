@@ -31,15 +31,13 @@ HEALTH_CHECK = (ROOT / "docker" / "healthcheck.py").read_text(encoding="utf-8")
 
 def output(image: Image, *command: str) -> str:
     """What a command in the root says; it may fail."""
-    done = subprocess.run(
-        chroot_command(image, list(command), []), env=image.environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(chroot_command(image, list(command), []), capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
 
 def must_lack(image: Image, *programs: str) -> None:
     for each in programs:
-        if output(image, "sh", "-c", f"command -v {each}"):
+        if output(image, "sh", "-c", f"command -v {each} || echo none").strip() != "none":
             raise RuntimeError(f"the root has {each}")
     if list(image.root.glob("usr/lib/*/libnghttp2*")):
         raise RuntimeError("the root has a libnghttp2")
@@ -92,7 +90,8 @@ def main() -> int:
     arguments = parser.parse_args()
     text = (ROOT / "docker" / "Dockerfile.cpu").read_text(encoding="utf-8")
     builder = Builder(read_dockerfile(f"{text}\n{BARE}{WITH_PYTHON}"), arguments.folder, None)
-    builder.reuse("server")
+    for name in ("server", "python"):
+        builder.reuse(name)
     if arguments.wheel is not None:
         try_wheel(builder, arguments.wheel, arguments.folder, arguments.models)
         print(f"   its root: {size_mib(builder.image('python').root)} MiB")

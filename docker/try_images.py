@@ -25,6 +25,7 @@ DEBIAN_OF = {"debian:12-slim": "bookworm"}
 MIRROR = "http://deb.debian.org/debian"
 # What a build is told of this machine's way to package indexes, as engines pass on proxies.
 PASSED_ON = re.compile(r"PIP_(?!CERT|FIND_LINKS).*|(?:https?|no)_proxy", re.IGNORECASE)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INSTRUCTIONS = {"FROM", "RUN", "COPY", "ENV", "EXPOSE", "USER", "HEALTHCHECK", "ENTRYPOINT"}
 
 
@@ -114,6 +115,7 @@ class Builder:
         root = self._folder / suite
         if not (root / "etc/debian_version").exists():
             subprocess.run(["debootstrap", "--variant=minbase", suite, root, MIRROR], check=True)
+            make_slim(root)
         return root
 
     def _step(self, image: Image, instruction: str, rest: str) -> None:
@@ -141,6 +143,19 @@ class Builder:
                 image.health_check = json.loads(rest.partition("CMD ")[2])
 
 
+def make_slim(root: pathlib.Path) -> None:
+    """What the slim image of Debian is without, and its way not to keep downloaded packages."""
+    for place in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        shutil.rmtree(root / place, ignore_errors=True)
+        (root / place).mkdir(parents=True)
+    (root / "var/cache/apt/archives/partial").mkdir()
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text('APT::Keep-Downloaded-Packages "false";\n', encoding="ascii")
+    (root / "etc/dpkg/dpkg.cfg.d").mkdir(exist_ok=True)
+    (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(
+        "".join(f"path-exclude=/usr/share/{each}/*\n" for each in ("doc", "man", "locale")), encoding="ascii"
+    )
+
+
 def copy(source: pathlib.Path, target: pathlib.Path) -> None:
     """A folder's content into a folder, or a file onto a file; with owners, modes and links, as COPY --from does."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,14 +179,20 @@ def copy_context(source: str, target: pathlib.Path, *, into: bool) -> None:
         shutil.copy2(ROOT / name, place)
 
 
-def chroot_command(image: Image, command: list[str], mounts: list[tuple[pathlib.Path, str]]) -> list[str]:
-    """The command in the image's root, as its user, with processes and mounts of its own that end with it."""
+def chroot_command(
+    image: Image, command: list[str], mounts: list[tuple[pathlib.Path, str]], more: dict[str, str] | None = None
+) -> list[str]:
+    """The command in the image's root, as its user, with processes and mounts of its own that end with it.
+
+    It sees the image's environment, and ``more``, and nothing else of this program's.
+    """
+    pairs = [f"{name}={value}" for name, value in {"PATH": PATH, **image.environment, **(more or {})}.items()]
     script = [
         f"mount -t proc proc {image.root}/proc",
         *(f"mount --bind /dev/{name} {image.root}/dev/{name}" for name in ("null", "zero", "random", "urandom")),
         f"mount -t tmpfs tmpfs {image.root}/tmp -o mode=1777",
         *(f"mkdir -p {image.root}{place} && mount --bind {folder} {image.root}{place}" for folder, place in mounts),
-        f"exec chroot --userspec={image.user} {image.root} {shlex.join(command)}",
+        f"exec chroot --userspec={image.user} {image.root} {shlex.join(['env', '-i', *pairs, *command])}",
     ]
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-ec", "\n".join(script)]
 
@@ -179,10 +200,8 @@ def chroot_command(image: Image, command: list[str], mounts: list[tuple[pathlib.
 def run(image: Image, command: list[str], caches: list[tuple[pathlib.Path, str]]) -> None:
     """RUN: with the network of this machine, as engines have it."""
     environment = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "DEBIAN_FRONTEND": "noninteractive",
         "HOME": "/root",
-        **image.environment,
         **{name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)},
     }
     for name in ("resolv.conf", "hosts"):
@@ -196,7 +215,7 @@ def run(image: Image, command: list[str], caches: list[tuple[pathlib.Path, str]]
         folder = caches[0][0] if caches else image.root / "root"
         shutil.copy(certificate, folder / "ca.crt")
         environment["PIP_CERT"] = f"{caches[0][1] if caches else '/root'}/ca.crt"
-    subprocess.run(chroot_command(image, command, mounts), env=environment, check=True)
+    subprocess.run(chroot_command(image, command, mounts, environment), check=True)
 
 
 def size_mib(folder: pathlib.Path) -> int:
@@ -206,17 +225,15 @@ def size_mib(folder: pathlib.Path) -> int:
 
 def try_server(image: Image, models: pathlib.Path) -> None:
     """Starts the image on a model, waits for its health check, asks it over REST, and stops it by SIGTERM."""
-    environment = {**image.environment, "MODEL_NAME": "half_plus_two"}
+    environment = {"MODEL_NAME": "half_plus_two"}
     began_s = time.monotonic()
-    command = chroot_command(image, image.entrypoint, [(models, "/models")])
-    # The chroot's process has the number 1 in a namespace of its own; unshare passes no signal on to it.
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+    command = chroot_command(image, image.entrypoint, [(models, "/models")], environment)
+    check_health = chroot_command(image, image.health_check, [])
+    # The server has the number 1 in a namespace of its own; unshare passes no signal on to it.
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             while True:
-                check = subprocess.run(
-                    chroot_command(image, image.health_check, []),
-                    env=environment, capture_output=True, text=True, check=False,
-                )  # fmt: skip
+                check = subprocess.run(check_health, capture_output=True, text=True, check=False)
                 if check.returncode == 0:
                     break
                 if server.poll() is not None or time.monotonic() - began_s > 120:
@@ -228,7 +245,7 @@ def try_server(image: Image, models: pathlib.Path) -> None:
                 "'http://127.0.0.1:8501/v1/models/half_plus_two:predict', b'{\"instances\": [4]}')).read().decode())"
             )
             asking = chroot_command(image, ["python3", "-c", ask], [])
-            done = subprocess.run(asking, env=environment, capture_output=True, text=True, check=True)
+            done = subprocess.run(asking, capture_output=True, text=True, check=True)
             print(f"   answer: {' '.join(done.stdout.split())}")
             child = pathlib.Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
             user = re.search(r"^Uid:\s+(\d+)", pathlib.Path(f"/proc/{child}/status").read_text(), re.MULTILINE)
@@ -247,11 +264,24 @@ def main() -> int:
     parser.add_argument(
         "--models", type=pathlib.Path, help="a folder with the model half_plus_two, to run the server on"
     )
+    parser.add_argument("--reuse", action="append", default=[], help="a stage whose folder an earlier run has made")
+    parser.add_argument("--wheel", type=pathlib.Path, help="installed in place of compiling the code, which takes long")
     parser.add_argument("targets", nargs="*")
     arguments = parser.parse_args()
-    stages = read_dockerfile(arguments.dockerfile.read_text(encoding="utf-8"))
+    text = arguments.dockerfile.read_text(encoding="utf-8")
+    if arguments.wheel is not None:
+        # Into the cache, which is mounted where packages are installed.
+        (arguments.folder / "cache").mkdir(parents=True, exist_ok=True)
+        shutil.copy(arguments.wheel, arguments.folder / "cache")
+        compiling, installing = "-code /source\n", f"-code /root/.cache/pip/{arguments.wheel.name}\n"
+        if compiling not in text:
+            raise ValueError("the Dockerfile does not install /source")
+        text = text.replace(compiling, installing)
+    stages = read_dockerfile(text)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     builder = Builder(stages, arguments.folder, arguments.base)
+    for name in arguments.reuse:
+        builder.reuse(name)
     for name in arguments.targets or ["gateway", "server"]:
         image = builder.image(name)
         parts = {
