@@ -11,12 +11,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tensorgate.gateway.batching import Batching, BatchingMode, batching_of
 from tensorgate.gateway.config_files import ModelConfig, models_of, read_model_server_config, single_model
 from tensorgate.gateway.flag_parser import ParsedFlags
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorgate.protos.tensorgate.config.model_settings_pb2 import BATCHING_AUTO
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
@@ -71,6 +73,7 @@ class ServerOptions:
     num_tflite_pools: int
     """At least 1."""
     model_settings: SettingsOfModels
+    batching: Batching
 
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
@@ -84,6 +87,12 @@ class ServerOptions:
     """One of ``LOG_LEVELS``."""
     run_dir: str
     """Parent of the private folder that the server makes for the workers' sockets; empty: it chooses."""
+
+    @property
+    def may_batch(self) -> bool:
+        """Whether requests for any model may be merged into batches."""
+        settings = (self.model_settings.defaults, *self.model_settings.named.values())
+        return self.batching.mode is not BatchingMode.OFF or any(each.batching == BATCHING_AUTO for each in settings)
 
     @property
     def rest_port(self) -> int | None:
@@ -115,7 +124,12 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         if config_file
         else single_model(parsed.get_string("model_name"), parsed.get_string("model_base_path"))
     )
-    _check_batching(parsed)
+    batching = batching_of(
+        enable_batching=parsed.get_bool("enable_batching"),
+        parameters_file=parsed.get_string("batching_parameters_file"),
+        per_model=parsed.get_bool("enable_per_model_batching_parameters"),
+        batching=_one_of(parsed, "batching", (BatchingMode.OFF.value, BatchingMode.AUTO.value)),
+    )
     session_config = _session_config(parsed)
     models = models_of(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
@@ -143,6 +157,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
         num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
         model_settings=read_model_settings(parsed.get_string("model_settings_file")),
+        batching=batching,
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
@@ -190,13 +205,6 @@ def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
         )
     if not (parsed.get_string("model_base_path") or parsed.get_string("model_config_file")):
         raise _invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
-
-
-def _check_batching(parsed: ParsedFlags) -> None:
-    if parsed.get_string("batching_parameters_file") and not parsed.get_bool("enable_batching"):
-        raise _invalid(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
 
 
 def _session_config(parsed: ParsedFlags) -> bytes:

@@ -5,8 +5,9 @@ edge loop's thread.
 """
 
 import asyncio
+import dataclasses
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tensorgate.gateway.core.loader import Loader, LoaderFactory
 from tensorgate.gateway.core.source import ServableData
@@ -44,15 +45,22 @@ class Placement:
         """
         return self._trouble
 
-    def loader_factory(self, options: LoadOptions, platforms: Mapping[str, str] | None = None) -> LoaderFactory:
+    def loader_factory(
+        self,
+        options: LoadOptions,
+        platforms: Mapping[str, str] | None = None,
+        settings_of: Callable[[str], bytes] = lambda _name: b"",
+    ) -> LoaderFactory:
         """Makes loaders that place their version here, all with the same options.
 
         ``platforms``: of models, by name, read when a loader is made; a model that is not in it is TensorFlow's.
+        ``settings_of``: a model's own settings, by name, serialized.
         """
         platform_of = {} if platforms is None else platforms
 
         def make_loader(data: ServableData) -> Loader:
-            loader = WorkerLoader(data, self, platform_of.get(data.id.name, TENSORFLOW_PLATFORM), options)
+            own_options = dataclasses.replace(options, model_settings=settings_of(data.id.name))
+            loader = WorkerLoader(data, self, platform_of.get(data.id.name, TENSORFLOW_PLATFORM), own_options)
             self._made.add(loader)
             return loader
 

@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from tensorgate._native import frame_header
+from tensorgate.gateway.batching import NO_BATCHING, Batching
 from tensorgate.gateway.dispatch.socket_reader import SocketReader
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.protos import control_messages
@@ -70,6 +71,9 @@ class LoadOptions:
     """Where a version has a model.tflite, it is served, and not the SavedModel."""
     num_tflite_pools: int = 1
     """How many requests such a version runs at a time, at least 1."""
+    batching: Batching = NO_BATCHING
+    model_settings: bytes = b""
+    """A serialized tensorgate.ModelSettings, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,9 @@ class WorkerClient:
                 "num_warmup_iterations": options.num_warmup_iterations,
                 "checks_method_names": options.checks_method_names,
                 "outputs_as_content": options.outputs_as_content,
+                "batching_mode": options.batching.mode.value,
+                "batching_parameters": options.batching.parameters,
+                "model_settings": options.model_settings,
             },
             None,
         )

@@ -24,17 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"\x7f\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x42\x19\n\x17_aspired_version_policy\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"O\n\x08PadValue\x12\r\n\x05input\x18\x01 \x01(\t\x12\x16\n\x0esignature_name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\x0c\"\xca\x03\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x12/\n\x08\x62\x61tching\x18\x14 \x01(\x0e\x32\x18.tensorgate.BatchingModeH\x01\x88\x01\x01\x12\x1e\n\x11latency_target_ms\x18\x15 \x01(\x03H\x02\x88\x01\x01\x12 \n\x13max_auto_batch_size\x18\x16 \x01(\x03H\x03\x88\x01\x01\x12\'\n\tpad_value\x18\x17 \x03(\x0b\x32\x14.tensorgate.PadValue\x12 \n\x13\x63rop_padded_outputs\x18\x18 \x01(\x08H\x04\x88\x01\x01\x12 \n\x13refuse_mixed_shapes\x18\x19 \x01(\x08H\x05\x88\x01\x01\x42\x19\n\x17_aspired_version_policyB\x0b\n\t_batchingB\x14\n\x12_latency_target_msB\x16\n\x14_max_auto_batch_sizeB\x16\n\x14_crop_padded_outputsB\x16\n\x14_refuse_mixed_shapes\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02*M\n\x0c\x42\x61tchingMode\x12\x18\n\x14\x42\x41TCHING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42\x41TCHING_OFF\x10\x01\x12\x11\n\rBATCHING_AUTO\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tensorgate.config.model_settings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=246
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=362
-  _globals['_MODELSETTINGS']._serialized_start=54
-  _globals['_MODELSETTINGS']._serialized_end=181
-  _globals['_MODELSETTINGSLIST']._serialized_start=183
-  _globals['_MODELSETTINGSLIST']._serialized_end=244
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=659
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=775
+  _globals['_BATCHINGMODE']._serialized_start=777
+  _globals['_BATCHINGMODE']._serialized_end=854
+  _globals['_PADVALUE']._serialized_start=54
+  _globals['_PADVALUE']._serialized_end=133
+  _globals['_MODELSETTINGS']._serialized_start=136
+  _globals['_MODELSETTINGS']._serialized_end=594
+  _globals['_MODELSETTINGSLIST']._serialized_start=596
+  _globals['_MODELSETTINGSLIST']._serialized_end=657
 # @@protoc_insertion_point(module_scope)

@@ -12,17 +12,50 @@ class AspiredVersionPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASPIRED_VERSION_POLICY_UNSPECIFIED: _ClassVar[AspiredVersionPolicy]
     AVAILABILITY_PRESERVING: _ClassVar[AspiredVersionPolicy]
     RESOURCE_PRESERVING: _ClassVar[AspiredVersionPolicy]
+
+class BatchingMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BATCHING_UNSPECIFIED: _ClassVar[BatchingMode]
+    BATCHING_OFF: _ClassVar[BatchingMode]
+    BATCHING_AUTO: _ClassVar[BatchingMode]
 ASPIRED_VERSION_POLICY_UNSPECIFIED: AspiredVersionPolicy
 AVAILABILITY_PRESERVING: AspiredVersionPolicy
 RESOURCE_PRESERVING: AspiredVersionPolicy
+BATCHING_UNSPECIFIED: BatchingMode
+BATCHING_OFF: BatchingMode
+BATCHING_AUTO: BatchingMode
+
+class PadValue(_message.Message):
+    __slots__ = ("input", "signature_name", "number", "text")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    input: str
+    signature_name: str
+    number: float
+    text: bytes
+    def __init__(self, input: _Optional[str] = ..., signature_name: _Optional[str] = ..., number: _Optional[float] = ..., text: _Optional[bytes] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "aspired_version_policy")
+    __slots__ = ("name", "aspired_version_policy", "batching", "latency_target_ms", "max_auto_batch_size", "pad_value", "crop_padded_outputs", "refuse_mixed_shapes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ASPIRED_VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_TARGET_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUTO_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAD_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CROP_PADDED_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_MIXED_SHAPES_FIELD_NUMBER: _ClassVar[int]
     name: str
     aspired_version_policy: AspiredVersionPolicy
-    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ...) -> None: ...
+    batching: BatchingMode
+    latency_target_ms: int
+    max_auto_batch_size: int
+    pad_value: _containers.RepeatedCompositeFieldContainer[PadValue]
+    crop_padded_outputs: bool
+    refuse_mixed_shapes: bool
+    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., batching: _Optional[_Union[BatchingMode, str]] = ..., latency_target_ms: _Optional[int] = ..., max_auto_batch_size: _Optional[int] = ..., pad_value: _Optional[_Iterable[_Union[PadValue, _Mapping]]] = ..., crop_padded_outputs: bool = ..., refuse_mixed_shapes: bool = ...) -> None: ...
 
 class ModelSettingsList(_message.Message):
     __slots__ = ("model",)

@@ -61,6 +61,7 @@ UPSTREAM = [
 
 OWN = [
     ("model_settings_file", "string", ""),
+    ("batching", "string", "off"),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
@@ -75,6 +76,9 @@ OWN = [
 
 ACTING = {
     "port",
+    "enable_batching",
+    "batching_parameters_file",
+    "enable_per_model_batching_parameters",
     "grpc_socket_path",
     "rest_api_port",
     "rest_api_timeout_in_ms",
