@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tensorgate._native.session import Session
+from tensorgate._native.tf_c_api import load_library
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.servables.tensorflow.session_bundle_config_pb2 import BatchingParameters
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
@@ -16,8 +17,6 @@ from tensorgate.workers.batching import batching_options
 from tensorgate.workers.saved_model import open_saved_model
 from tests.fakes.data_gateway import Reply
 from tests.harness.batch_loop import BatchLoop, options, outputs_of, predict, tensor
-
-pytestmark = pytest.mark.usefixtures("libtensorflow")
 
 SHAPES_DIFFER = (
     "Tensors with name '{}' from different tasks have different shapes and padding is turned off. Set"
@@ -27,7 +26,8 @@ SHAPES_DIFFER = (
 
 
 @pytest.fixture(scope="module")
-def models(saved_models: pathlib.Path, libtensorflow: str) -> Iterator[dict[str, Session]]:
+def models(saved_models: pathlib.Path) -> Iterator[dict[str, Session]]:
+    load_library()
     opened = {
         name: open_saved_model(str(saved_models / name / "1"), 1, ["serve"], b"")
         for name in ("half_plus_two", "rows", "pair", "slow", "echo")

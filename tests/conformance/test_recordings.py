@@ -39,11 +39,6 @@ GAPS: Mapping[str, str] = {
 
 # Set-ups that ask for what is not built yet; they are replayed up to the first case that fails.
 UNBUILT: Mapping[str, str] = {
-    "batching": "requests are not merged yet",
-    "batching_per_model": "requests are not merged yet",
-    "batching_plain": "requests are not merged yet",
-    "batching_queue": "requests are not merged yet",
-    "batching_split": "requests are not merged yet",
     "extras": "TensorFlow Serving's metrics are not exported yet",
     "reload": "reloading is not served yet",
     "reload_model_type": "reloading is not served yet",
@@ -56,6 +51,11 @@ SETUPS = {
     "content": ("cases_content.jsonl",),
     "single": ("cases_single.jsonl",),
     "timeout": ("cases_timeout.jsonl",),
+    "batching": ("cases_batching.jsonl",),
+    "batching_per_model": ("cases_batching_per_model.jsonl",),
+    "batching_plain": ("cases_batching_plain.jsonl",),
+    "batching_queue": ("cases_batching_queue.jsonl",),
+    "batching_split": ("cases_batching_split.jsonl",),
     **{name: (f"cases_{name}.jsonl",) for name in UNBUILT},
 }
 
