@@ -40,6 +40,10 @@ from tensorgate._native.tensor_decode cimport MAX_TENSOR_BYTES
 from tensorgate._native.tf_c_api cimport TF_Output
 
 
+cdef enum:
+    LONG_RUN_US = 300
+
+
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 cdef inline bint _is_same(const TF_Output* a, const TF_Output* b) noexcept nogil:
@@ -401,21 +405,29 @@ cdef int queue_add(BatchQueue* queue, BatchTask* task, ByteWriter* message) noex
 cdef int64_t queue_limit(const BatchQueue* queue) noexcept nogil:
     """Rows of a batch. Auto: as many as run within half the time that a request may take, as far as is known.
 
-    Twice as many as have been tried are tried too; half, since a request may come just as a batch has begun to run.
+    Half, since a request may come just as a batch has begun to run. Beyond that only as long as twice the rows take much
+    less than twice the time: then smaller batches would keep those who wait even longer. What has not been tried is
+    taken to be good. Twice the rows never take much more than twice the time: where they seem to, a run was disturbed,
+    as first runs are.
     """
     cdef const BatchParameters* parameters = &queue.batcher.parameters
-    cdef int64_t limit = 1, size = 1
+    cdef int64_t limit = 1, size = 1, before_us = 0, run_us
     cdef int i
     if not parameters.is_auto:
         return parameters.max_execution_batch_size
     for i in range(NUM_SIZE_CLASSES):
         if size > parameters.max_execution_batch_size:
             break
-        if queue.typical_us[i] and queue.typical_us[i] > parameters.latency_target_us // 2:
+        run_us = queue.typical_us[i]
+        if before_us and run_us > 3 * before_us:
+            run_us = 3 * before_us
+        if i and run_us > parameters.latency_target_us // 2 and 3 * run_us > 5 * before_us:
             break
+        if run_us:
+            before_us = run_us
         limit = size
         size *= 2
-    return limit
+    return min(limit, parameters.max_execution_batch_size)
 
 
 cdef int64_t _typical_us(const BatchQueue* queue, int64_t num_rows) noexcept nogil:
@@ -435,8 +447,14 @@ cdef int64_t _typical_us(const BatchQueue* queue, int64_t num_rows) noexcept nog
 
 
 cdef void queue_learn(BatchQueue* queue, int64_t num_rows, int64_t run_us) noexcept nogil:
-    cdef int64_t* typical = &queue.typical_us[size_class_of(num_rows)]
+    cdef int size_class = size_class_of(num_rows)
+    cdef int64_t* typical = &queue.typical_us[size_class]
+    cdef int i
     run_us = max(run_us, 1)
+    # What was too slow once is tried again, in the end.
+    for i in range(size_class + 1, NUM_SIZE_CLASSES):
+        if queue.typical_us[i] > 256:
+            queue.typical_us[i] -= queue.typical_us[i] // 256
     # Falls faster than it rises: first runs are slow, and others' work on the machine only ever adds.
     if typical[0] == 0:
         typical[0] = run_us
@@ -459,7 +477,8 @@ cdef int64_t _wait_us(const BatchQueue* queue, const Batch* batch) noexcept nogi
     if batch.num_rows >= queue.largest_wave:
         return 0
     typical_us = _typical_us(queue, 1)
-    return min(typical_us // 4, parameters.latency_target_us // 4)
+    # A thread that is called to wait costs more than a short run.
+    return 0 if typical_us < LONG_RUN_US else min(typical_us // 4, parameters.latency_target_us // 4)
 
 
 cdef bint _is_ready(const BatchQueue* queue, const Batch* batch, int64_t now_us, int64_t* due_us) noexcept nogil:

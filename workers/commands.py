@@ -82,6 +82,7 @@ class CommandServer:
     def unload_all(self) -> None:
         """Closes every version that is loaded; after ``stop``, and once the data loop runs nothing any more. Blocks."""
         for handle in self._data_loop.handles:
+            self._tell_batching(handle)
             self._data_loop.withdraw(handle)
             self._servables.pop(handle).close()
 
@@ -188,6 +189,7 @@ class CommandServer:
 
         def unload() -> None:
             """Waits for the version's last run, and closing frees variables: both can take a while."""
+            self._tell_batching(handle)
             if self._data_loop.withdraw(handle) is None:
                 answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {handle}"))
                 return
@@ -200,6 +202,26 @@ class CommandServer:
                 answer({})
 
         self._loaders.submit(unload)
+
+    def _tell_batching(self, handle: int) -> None:
+        """What became of a version's requests that were merged, for the log."""
+        name, version = self._names.get(handle, ("", 0))
+        for queue in self._data_loop.batch_queues(handle):
+            if queue["batches"]:
+                logger.info(
+                    "batching of %s version %d, %s: %d requests, %d rows in %d batches (%.1f rows each, %d of padding),"
+                    " %d refused, %d expired",
+                    name,
+                    version,
+                    queue["signature"],
+                    queue["requests"],
+                    queue["rows"],
+                    queue["batches"],
+                    queue["rows"] / queue["batches"],
+                    queue["padding_rows"],
+                    queue["refused"],
+                    queue["expired"],
+                )
 
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})
