@@ -7,7 +7,7 @@ once more, as one tensor an output, for the checks and encoders that requests al
 Source: upstream's classifier.cc, regressor.cc and multi_inference.cc over batching_session.
 """
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 from tensorgate._native.batch_packing cimport copy_rows, free_unpacked

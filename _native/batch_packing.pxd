@@ -10,8 +10,8 @@ from tensorgate._native.tf_c_api cimport TF_Tensor
 
 
 cdef struct OutputRows:
-    # A task's rows of one output. The parts, one for each slice, point into the tensors that the batches put out, unless
-    # they were cropped into memory of their own; released by output_rows_free.
+    # A task's rows of one output. The parts, one for each slice, point into the tensors that the batches put out,
+    # unless they were cropped into memory of their own; released by output_rows_free.
     int dtype
     int num_dims
     int64_t* dims

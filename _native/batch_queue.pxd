@@ -10,8 +10,8 @@ cdef BatchQueue* queue_for(Batcher* batcher, const BatchTask* task) noexcept nog
 # Puts the task into one batch or, where requests may be split, several. A canonical status code; the text in message.
 cdef int queue_add(BatchQueue* queue, BatchTask* task, ByteWriter* message) noexcept nogil
 # Takes the next batch that is ready out of its queue, each queue in its turn; NULL: none. Only one that is expected to
-# take no longer than limit_us in the calling thread, unless that is -1; only one that takes no more tasks, if full_only.
-# due_us gets the time when the first of those that stay is ready by itself: INT64_MAX for never.
+# take no longer than limit_us in the calling thread, unless that is -1; only one that takes no more tasks, if
+# full_only. due_us gets the time when the first of those that stay is ready by itself: INT64_MAX for never.
 cdef Batch* take_batch(
     BatchScheduler* scheduler, int64_t now_us, int64_t limit_us, bint full_only, int64_t* due_us) noexcept nogil
 # Takes the requests out of the batch that are cancelled or too late, and puts their jobs among those that are done.

@@ -405,10 +405,10 @@ cdef int queue_add(BatchQueue* queue, BatchTask* task, ByteWriter* message) noex
 cdef int64_t queue_limit(const BatchQueue* queue) noexcept nogil:
     """Rows of a batch. Auto: as many as run within half the time that a request may take, as far as is known.
 
-    Half, since a request may come just as a batch has begun to run. Beyond that only as long as twice the rows take much
-    less than twice the time: then smaller batches would keep those who wait even longer. What has not been tried is
-    taken to be good. Twice the rows never take much more than twice the time: where they seem to, a run was disturbed,
-    as first runs are.
+    Half, since a request may come just as a batch has begun to run. Beyond that only as long as twice the rows take
+    much less than twice the time: then smaller batches would keep those who wait even longer. What has not been tried
+    is taken to be good. Twice the rows never take much more than twice the time: where they seem to, a run was
+    disturbed, as first runs are.
     """
     cdef const BatchParameters* parameters = &queue.batcher.parameters
     cdef int64_t limit = 1, size = 1, before_us = 0, run_us

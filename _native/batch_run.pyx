@@ -65,8 +65,8 @@ cdef int _check_outputs(const BatchOutputs* outputs, ByteWriter* message) noexce
             return FAILED_PRECONDITION
         if tf.Dim(outputs.tensors[i], 0) != outputs.num_rows:
             say(
-                message, "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the"
-                " input tensors")
+                message, "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of"
+                " the input tensors")
             return FAILED_PRECONDITION
     return OK
 

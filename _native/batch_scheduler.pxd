@@ -7,7 +7,8 @@ from tensorgate._native.execution_pool cimport Job
 
 # Before anything else; no thread runs yet. False: out of memory.
 cdef bint scheduler_init(
-    BatchScheduler* scheduler, void (*on_done)(void* owner, Job* first, Job* last) noexcept nogil, void* owner) noexcept nogil
+    BatchScheduler* scheduler, void (*on_done)(void* owner, Job* first, Job* last) noexcept nogil,
+    void* owner) noexcept nogil
 # Starts threads up to that many. False: there are too few to be had.
 cdef bint scheduler_start(BatchScheduler* scheduler, int num_threads) noexcept nogil
 # From now on batches do not wait for company.

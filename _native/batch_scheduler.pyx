@@ -10,7 +10,7 @@ Source: pthread_cond_timedwait(3); tensorflow/core/kernels/batching_util/shared_
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.time cimport timespec
 

@@ -1,7 +1,7 @@
 """What batching in the worker consists of; shared by the batch_ modules.
 
 A scheduler has threads, and batchers; a batcher is that of one loaded version, and has a queue for each combination of
-inputs and outputs that its clients ask for; a queue has batches; a batch has slices of tasks, one task for each request.
+inputs and outputs that its clients ask for; a queue has batches; a batch has slices of tasks, one task a request.
 """
 
 from libc.stddef cimport size_t

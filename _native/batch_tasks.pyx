@@ -7,7 +7,7 @@ Source: upstream's predict_util and batching_session (the checks, their order an
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 

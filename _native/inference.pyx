@@ -1,7 +1,8 @@
 """Classify, Regress and MultiInference in the worker: request bytes in, response bytes or a status out.
 
-The whole of such a request's line there (read → plan → run → encode), or, where runs are merged, its two ends. A MultiInference is a Classify or Regress for
-each of its tasks, with one run for them all. Runs on execution threads, without the GIL.
+The whole of such a request's line there (read → plan → run → encode), or, where runs are merged, its two ends. A
+MultiInference is a Classify or Regress for each of its tasks, with one run for them all. Runs on execution threads,
+without the GIL.
 
 Source: tensorflow_serving/apis/classification.proto, regression.proto, inference.proto; upstream's classifier.cc,
 regressor.cc and multi_inference.cc (order of the checks, texts).

@@ -95,7 +95,7 @@ cdef struct LoopState:
     RunList unsent           # replies that ZeroMQ does not take yet
     uint64_t num_unsent
     int64_t retry_us         # when they are tried again
-    BatchScheduler scheduler # without threads until a servable is batched
+    BatchScheduler scheduler  # without threads until a servable is batched
     bint is_batching         # some servable is, or was
     bint holds_replies       # they are queued on the links, to be sent together
     bint is_draining         # new requests are refused

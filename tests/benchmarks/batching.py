@@ -11,6 +11,7 @@ body is the yardstick. Load generator and servers share the machine. Needs h2loa
 import argparse
 import contextlib
 import dataclasses
+import os
 import pathlib
 import statistics
 import tempfile
@@ -19,9 +20,14 @@ import h2load
 import servers
 from softmax import METHOD, answer_size, make_softmax_model, softmax_request
 
+from tensorgate._native.batch_cost import batch_cost
+from tensorgate._native.batching_options import BatchingOptions
+from tensorgate._native.tf_c_api import load_library
+from tensorgate.workers.saved_model import open_saved_model
+
 COLUMNS = (
     f"{'model':>8} {'conc.':>5} {'batching':>9} {'rate/s':>8} {'/off':>6} {'/nghttpd':>8} {'p50 µs':>7} {'p99 µs':>8}"
-    f" {'CPU µs':>7}"
+    f" {'CPU µs':>7} {'batch':>6}"
 )
 
 
@@ -34,6 +40,7 @@ class Server:
     pids: tuple[int, ...] = ()
     loads: list[h2load.Load] = dataclasses.field(default_factory=list)
     cpu_us: list[float] = dataclasses.field(default_factory=list)
+    mean_batch: float = 0.0
 
 
 def measure(running: list[Server], body: pathlib.Path, model: str, concurrency: int, rounds: int, run_s: float) -> None:
@@ -48,12 +55,18 @@ def measure(running: list[Server], body: pathlib.Path, model: str, concurrency: 
         h2load.run(server.port, METHOD, body, concurrency, 20 * concurrency + 200, sizes[server.name])
         rate = h2load.run(server.port, METHOD, body, concurrency, 20 * concurrency + 500, sizes[server.name]).rate
         counts[server.name] = max(concurrency * 8, int(rate * run_s))
+    totals = {server.name: servers.batch_totals(server.pids[1], model) for server in running if server.pids}
     for _ in range(rounds):
         for server in running:
             before = sum(servers.cpu_s(pid) for pid in server.pids)
             count = counts[server.name]
             server.loads.append(h2load.run(server.port, METHOD, body, concurrency, count, sizes[server.name]))
             server.cpu_us.append((sum(servers.cpu_s(pid) for pid in server.pids) - before) * 1e6 / count)
+    for server in running:
+        if server.pids:
+            rows, batches = servers.batch_totals(server.pids[1], model)
+            rows, batches = rows - totals[server.name][0], batches - totals[server.name][1]
+            server.mean_batch = rows / batches if batches else 0.0
 
 
 def report(running: list[Server], model: str, concurrency: int) -> None:
@@ -71,9 +84,33 @@ def report(running: list[Server], model: str, concurrency: int) -> None:
             f"{model:>8} {concurrency:>5} {server.name:>9} {rate:>8.0f} {ratios.get('off', 0):>6.2f}"
             f" {ratios.get('nghttpd', 0):>8.2f} {statistics.median(load.p50_us for load in server.loads):>7.0f}"
             f" {statistics.median(load.p99_us for load in server.loads):>8.0f}"
-            f" {statistics.median(server.cpu_us):>7.1f}",
+            f" {statistics.median(server.cpu_us):>7.1f} {server.mean_batch:>6.1f}",
             flush=True,
         )
+
+
+def report_cost(folder: pathlib.Path) -> None:
+    """What merging costs by itself, for requests of one image in batches of 64."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load_library()
+    session = open_saved_model(str(folder / "softmax" / "1"), 1, ["serve"], b"")
+    options = BatchingOptions(
+        num_batch_threads=1,
+        max_batch_size=64,
+        max_execution_batch_size=64,
+        batch_timeout_micros=0,
+        max_enqueued_batches=1000,
+    )
+    for num_images in (1, 20):
+        payload = softmax_request(num_images)
+        count = 64 // num_images * 4
+        prepare, queue, pack, copy, size = batch_cost(session, options, payload, count, 200)
+        print(
+            f"merging {num_images} images a request: {prepare:.0f} ns to prepare, {queue:.0f} to queue, {pack:.0f} to"
+            f" pack: {size / pack:.1f} GB/s beside memcpy's {size / copy:.1f}",
+            flush=True,
+        )
+    session.close()
 
 
 def main() -> None:
@@ -91,6 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
         base_path = make_softmax_model(folder)
+        report_cost(folder)
         parameters = folder / "batching.config"
         parameters.write_text(arguments.parameters, encoding="ascii")
         models = {model: base_path.parent / model for model in arguments.models.split(",")}

@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -318,31 +319,54 @@ def test_a_batch_that_is_not_full_goes_when_it_has_waited_long_enough(serve: Ser
     assert served.timing(1).queue_us >= 30_000
 
 
+def of_width(width: int) -> bytes:
+    """A request that shares its batch only with others of that width."""
+    return predict(x=tensor([[1] * width]))
+
+
 def test_a_full_queue_refuses_and_says_how_full_it_is(serve: Serve) -> None:
-    served = serve("rows", max_enqueued_batches=1, num_batch_threads=1)
-    waiting = served.send(predict(x=tensor([[1], [2], [3]])))
-    wait_until(lambda: bool(served.queues) and served.queues[0]["waiting"] == 3)
-    # An idle thread could take one more at once, but not two.
-    first, second = served.send(predict(x=tensor([[1], [2]]))), served.send(predict(x=tensor([[1], [2], [3]])))
-    replies = served.gateway.replies(2)
-    assert (
-        replies[second][:2]
-        == (
-            Code.UNAVAILABLE,
-            "The batch scheduling queue to which this task was submitted is full; currently 2 batches enqueued and"
-            " max_enqueued_batches is 1",
-        )
-        or replies[waiting].code == Code.OK
+    served = serve("rows", max_enqueued_batches=2, num_batch_threads=1)
+    # One more than there is room for, and one more that the idle thread could take at once.
+    for width in (1, 2, 3, 4):
+        served.send(of_width(width))
+    _, refused = served.gateway.receive()
+    assert refused.code == Code.UNAVAILABLE
+    assert re.fullmatch(
+        "The batch scheduling queue to which this task was submitted is full; currently [23] batches enqueued and"
+        " max_enqueued_batches is 2",
+        refused.message,
     )
-    served.send(predict(x=tensor([[4], [5]])))
-    assert first
+    wait_until(lambda: served.queues[0]["refused"] + served.queues[0]["waiting"] == 4)
+
+
+def test_a_full_queue_that_splits_says_its_capacity(serve: Serve) -> None:
+    served = serve(
+        "rows", max_batch_size=100, max_execution_batch_size=2, enable_large_batch_splitting=True,
+        max_enqueued_batches=3, num_batch_threads=1,
+    )  # fmt: skip
+    reply = served.ask(predict(x=tensor([[1]] * 100)))[0]
+    assert reply.code == Code.UNAVAILABLE
+    assert re.fullmatch(
+        "The batch scheduling queue to which this task was submitted is full; task size is 100 but scheduling capacity"
+        r" is only [68] \(num_enqueued_batches=1, max_enqueued_batches=3, open_batch_size=0,"
+        r" max_execution_batch_size=2\)",
+        reply.message,
+    )
 
 
 def test_what_nobody_waits_for_makes_room(serve: Serve) -> None:
-    served = serve(
-        "rows", max_batch_size=1, max_enqueued_batches=2, num_batch_threads=1, enable_large_batch_splitting=False
-    )
-    assert served.ask(predict(x=tensor([[1]])))[0].code == Code.OK
+    served = serve("rows", max_enqueued_batches=1, num_batch_threads=1)
+    late = served.send(of_width(1), remaining_us=1_000_000)
+    due = time.monotonic() + 1
+    wait_until(lambda: bool(served.queues) and served.queues[0]["waiting"] == 1)
+    wait_until(lambda: time.monotonic() > due)
+    for width in (2, 3, 4):
+        served.send(of_width(width))
+    replies = {}
+    while late not in replies:
+        request_id, replies[request_id] = served.gateway.receive()
+    assert replies[late].code == Code.DEADLINE_EXCEEDED
+    assert (served.queues[0]["batches"], served.queues[0]["expired"]) == (0, 1)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
