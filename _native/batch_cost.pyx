@@ -6,7 +6,7 @@ Source: batch_tasks, batch_scheduler, batch_packing.
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import statistics
@@ -66,6 +66,7 @@ cdef void _pack(Batch* batch, Times* times, uint8_t* copy, const uint8_t* bytes,
         slice = batch.first
         batch.first = slice.next
         slice.task.release(slice.task)
+    batch.queue.num_running -= 1
     batch_free(batch)
 
 
@@ -115,6 +116,7 @@ def batch_cost(
         free(copy)
         raise MemoryError
     seen = []
+    memset(&times, 0, sizeof(Times))
     session.begin_use()
     batcher = new_batcher(options, &scheduler, &session.state)
     for i in range(num_requests):

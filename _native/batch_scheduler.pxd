@@ -15,7 +15,7 @@ cdef bint scheduler_start(BatchScheduler* scheduler, int num_threads) noexcept n
 cdef void scheduler_drain(BatchScheduler* scheduler) noexcept nogil
 # Ends the threads, once nothing waits any more, and frees what the scheduler has. Idempotent on a zeroed one.
 cdef void scheduler_stop(BatchScheduler* scheduler) noexcept nogil
-# The batcher may be given tasks. Before it is freed nothing of it may wait or run.
+# Once all its jobs are done.
 cdef void batcher_free(Batcher* batcher) noexcept nogil
 # Takes the task, which is PREPARED, into its queue; OK. For any other code it is released, and its job's result says
 # why. *dropped gets jobs that had to make room, linked by next: the caller's to complete.

@@ -12,7 +12,7 @@ Source: pthread_cond_timedwait(3); tensorflow/core/kernels/batching_util/shared_
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from posix.time cimport timespec
+from posix.time cimport nanosleep, timespec
 
 from tensorgate._native.batch_buffers cimport buffers_new, buffers_release
 from tensorgate._native.batch_queue cimport (
@@ -187,12 +187,29 @@ cdef void _leave_ring(BatchScheduler* scheduler, BatchQueue* queue) noexcept nog
         scheduler.turn = NULL if previous is queue else previous
 
 
+cdef bint _is_running(const Batcher* batcher) noexcept nogil:
+    cdef const BatchQueue* queue = batcher.queues
+    while queue is not NULL:
+        if queue.num_running:
+            return True
+        queue = queue.next
+    return False
+
+
 cdef void batcher_free(Batcher* batcher) noexcept nogil:
     cdef BatchScheduler* scheduler = batcher.scheduler
     cdef BatchQueue* queue
+    cdef timespec pause
     # Without a scheduler there are no queues.
     if batcher.queues is not NULL:
+        pause.tv_sec = 0
+        pause.tv_nsec = 100000
         pthread_mutex_lock(&scheduler.mutex)
+        # Of a request that was split the last part has answered; the thread of another may yet have to count its own.
+        while _is_running(batcher):
+            pthread_mutex_unlock(&scheduler.mutex)
+            nanosleep(&pause, NULL)
+            pthread_mutex_lock(&scheduler.mutex)
         while batcher.queues is not NULL:
             queue = batcher.queues
             batcher.queues = queue.next
