@@ -23,7 +23,6 @@ class BatchingOptions:
     auto_latency_target_us: int
     def __init__(
         self,
-        *,
         num_batch_threads: int,
         max_batch_size: int,
         max_execution_batch_size: int,

@@ -21,7 +21,7 @@ from tensorgate._native.session cimport SessionState
 
 cdef class BatchingOptions:
     def __init__(
-        self, *, num_batch_threads, max_batch_size, max_execution_batch_size, batch_timeout_micros,
+        self, num_batch_threads, max_batch_size, max_execution_batch_size, batch_timeout_micros,
         max_enqueued_batches, allowed_batch_sizes=(), pad_variable_length_inputs=False,
         enable_large_batch_splitting=False, refuse_mixed_shapes=False, crop_padded_outputs=False,
         auto_latency_target_us=0,
