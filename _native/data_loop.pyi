@@ -3,6 +3,7 @@ from typing import Any
 import zmq
 from typing_extensions import Self, disjoint_base
 
+from tensorgate._native.batching_options import BatchingOptions
 from tensorgate._native.python_servable import PythonServable
 from tensorgate._native.session import Session
 
@@ -43,8 +44,20 @@ class DataLoop:
         Servables stay registered. Idempotent; also the end of an object that nobody stopped.
         """
 
-    def register_servable(self, handle: int, servable: Session | PythonServable) -> None:
-        """Requests with that handle run on ``servable``, which is kept open. Raises ValueError for a handle in use."""
+    def register_servable(
+        self, handle: int, servable: Session | PythonServable, batching: BatchingOptions | None = None
+    ) -> None:
+        """Requests with that handle run on ``servable``, which is kept open, a session's merged as ``batching`` says.
+
+        Raises ValueError for a handle in use, OSError when there are no threads for the batches.
+        """
+
+    def batch_queues(self, handle: int) -> list[dict[str, Any]]:
+        """What has happened in each of the handle's batch queues: names and totals since it was registered.
+
+        ``batches_of_size`` counts batches of 1, 2, up to 4, up to 8 … rows with their padding; ``typical_us`` is what
+        runs of these sizes take, 0 where there were none.
+        """
 
     def withdraw(self, handle: int) -> Session | PythonServable | None:
         """Makes the handle unknown; blocks until its last request has run. Its servable, or None: no such handle."""

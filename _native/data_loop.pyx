@@ -21,6 +21,9 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
+from tensorgate._native.batch_scheduler cimport batcher_free, scheduler_init, scheduler_start, scheduler_stop
+from tensorgate._native.batch_state cimport Batcher
+from tensorgate._native.batching_options cimport BatchingOptions, new_batcher, queues_of
 from tensorgate._native.byte_writer cimport writer_free, writer_init
 from tensorgate._native.event_loop cimport (
     Hook,
@@ -51,6 +54,7 @@ from tensorgate._native.loop_errands cimport (
     wait_for_errand,
     withdraw_task,
 )
+from tensorgate._native.loop_batches cimport on_batch_done, run_ready_batches
 from tensorgate._native.loop_links cimport links_close, links_have_unsent, links_listen, links_may_have
 from tensorgate._native.loop_replies cimport retry_unsent, run_free
 from tensorgate._native.loop_requests cimport take_cancels, take_link_requests, take_requests
@@ -124,6 +128,8 @@ cdef void _on_turn(Hook* hook) noexcept nogil:
             return
         end_errands_if_idle(state)
         has_more = state.data_may_have or links_may_have(state)
+        if state.is_batching and not run_ready_batches(state, has_more and state.spare is not NULL):
+            return
         if has_more and state.spare is NULL:
             again_us = monotonic_now_us() + RETRY_AFTER_US
         elif has_more or state.cancels_may_have:
@@ -161,6 +167,7 @@ cdef class DataLoop:
     cdef bint _has_header
     cdef object _context      # outlives the sockets
     cdef dict _servables      # by handle: Sessions, in use here and so open, and PythonServables
+    cdef dict _batchers       # addresses, by handle
     cdef readonly int num_execution_threads
 
     def __cinit__(
@@ -169,6 +176,7 @@ cdef class DataLoop:
     ):
         cdef LoopState* state = &self.state
         self._servables = {}
+        self._batchers = {}
         self._stage = ENDED
         pthread_mutex_init(&self._stage_mutex, NULL)
         pthread_mutex_init(&state.done_mutex, NULL)
@@ -189,6 +197,8 @@ cdef class DataLoop:
         self._context = context
         state.epoch = epoch
         state.give_up_us = -1
+        if not scheduler_init(&state.scheduler, on_batch_done, state):
+            raise MemoryError
         if not (id_table_init(&state.servables) and id_table_init(&state.runs)):
             raise MemoryError
         if not loop_init(&state.loop):
@@ -257,11 +267,14 @@ cdef class DataLoop:
         if not self._made:
             return
         self._close()
+        scheduler_stop(&self.state.scheduler)
         if self.state.servables.buckets is not NULL:
             for i in range(self.state.servables.num_buckets):
                 while self.state.servables.buckets[i] is not NULL:
                     node = self.state.servables.buckets[i]
                     self.state.servables.buckets[i] = node.next
+                    if (<Servable*>node).batcher is not NULL:
+                        batcher_free((<Servable*>node).batcher)
                     free(node)
         id_table_free(&self.state.servables)
         id_table_free(&self.state.runs)
@@ -367,12 +380,13 @@ cdef class DataLoop:
                 loop_stop(&self.state.loop)
                 loop_join(&self.state.loop)
                 pool_stop(&self.state.pool)
+                scheduler_stop(&self.state.scheduler)
                 pthread_mutex_lock(&self._stage_mutex)
                 self._stage = ENDED
                 self._close()
                 pthread_mutex_unlock(&self._stage_mutex)
 
-    def register_servable(self, uint64_t handle, servable):
+    def register_servable(self, uint64_t handle, servable, BatchingOptions batching=None):
         cdef Servable* entry
         cdef Errand errand
         if not isinstance(servable, (Session, PythonServable)):
@@ -384,18 +398,46 @@ cdef class DataLoop:
             raise MemoryError
         try:
             if isinstance(servable, Session):
+                if batching is not None:
+                    entry.batcher = self._new_batcher(servable, batching)
+                    entry.batcher.not_at_once_until_us = &entry.not_at_once_until_us
                 (<Session>servable).begin_use()
                 entry.state = &(<Session>servable).state
             else:
                 entry.python = <void*>servable
             self._servables[handle] = servable
+            if entry.batcher is not NULL:
+                self._batchers[handle] = <uintptr_t>entry.batcher
         except BaseException:
+            if entry.batcher is not NULL:
+                batcher_free(entry.batcher)
             free(entry)
             raise
         entry.node.id = handle
         errand.servable = entry
         with nogil:
             self._do(&errand, register_task)
+
+    cdef Batcher* _new_batcher(self, Session servable, BatchingOptions options) except NULL:
+        cdef Batcher* batcher = new_batcher(options, &self.state.scheduler, &servable.state)
+        cdef bint started
+        with nogil:
+            pthread_mutex_lock(&self._stage_mutex)
+            started = self._stage == ENDED or self._start_batching(options.num_batch_threads)
+            pthread_mutex_unlock(&self._stage_mutex)
+        if not started:
+            batcher_free(batcher)
+            raise OSError("cannot start the batch threads: too many threads?")
+        return batcher
+
+    cdef bint _start_batching(self, int num_threads) noexcept nogil:
+        self.state.is_batching = True
+        return scheduler_start(&self.state.scheduler, num_threads)
+
+    def batch_queues(self, uint64_t handle):
+        # Under the GIL all the while, as is what frees a batcher.
+        cdef uintptr_t batcher = self._batchers.get(handle, 0)
+        return queues_of(<Batcher*>batcher) if batcher else []
 
     def withdraw(self, uint64_t handle):
         cdef Errand errand
@@ -404,6 +446,9 @@ cdef class DataLoop:
             self._do(&errand, withdraw_task)
         if errand.servable is NULL:
             return None
+        self._batchers.pop(handle, None)
+        if errand.servable.batcher is not NULL:
+            batcher_free(errand.servable.batcher)
         free(errand.servable)
         servable = self._servables.pop(handle)
         if isinstance(servable, Session):

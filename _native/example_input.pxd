@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.predict_request cimport ScanOutcome, Slice
 from tensorgate._native.proto_wire cimport ProtoReader
-from tensorgate._native.tf_c_api cimport TF_Tensor
+from tensorgate._native.tf_c_api cimport TF_Tensor, TF_TString
 
 
 cdef struct ExampleInput:
@@ -22,6 +22,10 @@ cdef struct ExampleInput:
 # Merges one serialized Input; example_input_free comes after, whatever the outcome.
 cdef ScanOutcome merge_example_input(ProtoReader body, ExampleInput* input) noexcept nogil
 cdef void example_input_free(ExampleInput* input) noexcept nogil
+# Whether a tensor can be made of them: a canonical status code, and for any but OK the client's text in message.
+cdef int check_examples(const ExampleInput* input, ByteWriter* message) noexcept nogil
+# Writes as many serialized examples, each with the context before it, to initialised strings. False: out of memory.
+cdef bint write_examples(const ExampleInput* input, TF_TString* strings) noexcept nogil
 # Makes the 1-D string tensor of the serialized examples, each with the context before it; the caller deletes it.
 # Returns a canonical status code, and for any but OK has written the client's text to message.
 cdef int make_example_tensor(const ExampleInput* input, TF_Tensor** tensor, ByteWriter* message) noexcept nogil

@@ -214,32 +214,40 @@ cdef bint _join(const ExampleInput* input, TF_TString* strings) noexcept nogil:
     return True
 
 
-cdef int make_example_tensor(const ExampleInput* input, TF_Tensor** tensor, ByteWriter* message) noexcept nogil:
-    cdef int64_t num_examples = <int64_t>input.num_examples
-    cdef TF_TString* strings
-    cdef size_t i
-    tensor[0] = NULL
-    if num_examples == 0:
+cdef int check_examples(const ExampleInput* input, ByteWriter* message) noexcept nogil:
+    if input.num_examples == 0:
         say(message, "Input is empty.")
         return INVALID_ARGUMENT
     # The context counts once for each example: a small request must not ask for any amount of memory.
     if input.context.size > MAX_TENSOR_BYTES // input.num_examples:
         say(message, "the examples, each with the context, are larger than a tensor may be (2 GiB)")
         return RESOURCE_EXHAUSTED
+    return OK
+
+
+cdef bint write_examples(const ExampleInput* input, TF_TString* strings) noexcept nogil:
+    cdef size_t i
+    if input.context.size:
+        return _join(input, strings)
+    for i in range(input.num_examples):
+        tf.StringCopy(&strings[i], <const char*>input.examples[i].data, input.examples[i].size)
+    return True
+
+
+cdef int make_example_tensor(const ExampleInput* input, TF_Tensor** tensor, ByteWriter* message) noexcept nogil:
+    cdef int64_t num_examples = <int64_t>input.num_examples
+    cdef int code = check_examples(input, message)
+    tensor[0] = NULL
+    if code != OK:
+        return code
     tensor[0] = new_string_tensor(&num_examples, 1, input.num_examples)
-    if tensor[0] is NULL:
-        say(message, "not enough memory for the examples")
-        return RESOURCE_EXHAUSTED
-    strings = <TF_TString*>tf.TensorData(tensor[0])
-    if input.context.size == 0:
-        for i in range(input.num_examples):
-            tf.StringCopy(&strings[i], <const char*>input.examples[i].data, input.examples[i].size)
-    elif not _join(input, strings):
+    if tensor[0] is not NULL:
+        if write_examples(input, <TF_TString*>tf.TensorData(tensor[0])):
+            return OK
         tf.DeleteTensor(tensor[0])
         tensor[0] = NULL
-        say(message, "not enough memory for the examples")
-        return RESOURCE_EXHAUSTED
-    return OK
+    say(message, "not enough memory for the examples")
+    return RESOURCE_EXHAUSTED
 
 
 # --- for tests --------------------------------------------------------------------------------------------------------

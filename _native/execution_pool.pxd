@@ -30,6 +30,7 @@ cdef struct Job:
     int64_t cancelled        # set to 1 by any thread, with atomic_store
     uint64_t queue_us        # from enqueued_us until it ran
     RunResult result
+    bint is_only_read        # on_done is all there is to do
     # Called once, on an execution thread; the job, its line and its session are the submitter's again.
     void (*on_done)(Job* job) noexcept nogil
     void* owner

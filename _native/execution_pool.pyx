@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
-from tensorgate._native.inference cimport classify, multi_inference, regress
+from tensorgate._native.inference cimport infer
 from tensorgate._native.posix cimport (
     atomic_load,
     pthread_cond_broadcast,
@@ -65,12 +65,8 @@ cdef void execute(Job* job) noexcept nogil:
         answer_in_python(job.python, job.method, job.payload, job.size, job.deadline_us, &job.result)
     elif job.method == METHOD_PREDICT:
         predict(job.state, job.payload, job.size, job.deadline_us, &job.result)
-    elif job.method == METHOD_CLASSIFY:
-        classify(job.state, job.payload, job.size, job.deadline_us, &job.result)
-    elif job.method == METHOD_REGRESS:
-        regress(job.state, job.payload, job.size, job.deadline_us, &job.result)
-    elif job.method == METHOD_MULTI_INFERENCE:
-        multi_inference(job.state, job.payload, job.size, job.deadline_us, &job.result)
+    elif METHOD_CLASSIFY <= job.method <= METHOD_MULTI_INFERENCE:
+        infer(job.state, job.method, job.payload, job.size, job.deadline_us, &job.result)
     elif job.method == METHOD_SESSION_RUN:
         run_for_client(job.state, job.payload, job.size, job.deadline_us, &job.result)
     else:
@@ -125,7 +121,8 @@ cdef void* _thread_main(void* argument) noexcept nogil:
         job = _take_job(pool)
         if job is not NULL:
             pthread_mutex_unlock(&pool.mutex)
-            execute(job)
+            if not job.is_only_read:
+                execute(job)
             pthread_mutex_lock(&pool.mutex)
             job.line.num_running -= 1
             pool.num_running -= 1

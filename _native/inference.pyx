@@ -1,27 +1,28 @@
 """Classify, Regress and MultiInference in the worker: request bytes in, response bytes or a status out.
 
-The whole of such a request's line there (read → plan → run → encode). A MultiInference is a Classify or Regress for
-each of its tasks, with one run for them all. Runs on execution threads, without the GIL.
+The whole of such a request's line there (read → plan → run → encode), or, where runs are merged, its two ends. A
+MultiInference is a Classify or Regress for each of its tasks, with one run for them all. Runs on execution threads,
+without the GIL.
 
 Source: tensorflow_serving/apis/classification.proto, regression.proto, inference.proto; upstream's classifier.cc,
 regressor.cc and multi_inference.cc (order of the checks, texts).
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_varint, writer_free, writer_init
 from tensorgate._native.example_input cimport ExampleInput, example_input_free, merge_example_input
 from tensorgate._native.example_run cimport (
-    ExampleRun,
     example_run_free,
     example_run_init,
     feed_examples_to,
     fetch_from,
     run_examples,
 )
+from tensorgate._native.execution_pool cimport METHOD_CLASSIFY, METHOD_MULTI_INFERENCE
 from tensorgate._native.inference_plan cimport InferencePlan, plan_classification, plan_regression
 from tensorgate._native.inference_result cimport put_classification, put_regression
 from tensorgate._native.predict cimport RunResult, end_response
@@ -51,8 +52,8 @@ from tensorgate._native.response_encode cimport put_model_spec, put_tag
 from tensorgate._native.session cimport (
     CLASSIFY_METHOD,
     REGRESS_METHOD,
+    RunHistory,
     SessionState,
-    Signature,
     find_signature,
 )
 from tensorgate._native.status_codes cimport INVALID_ARGUMENT, OK, UNIMPLEMENTED
@@ -69,17 +70,11 @@ cdef enum:
 
 # --- Classify and Regress ---------------------------------------------------------------------------------------------
 
-cdef struct InferenceView:
-    # A ClassificationRequest or RegressionRequest: they have the same fields.
-    ModelSpecView spec
-    ExampleInput input
-
-
-cdef ScanOutcome _scan_request(ProtoReader payload, InferenceView* request) noexcept nogil:
+cdef ScanOutcome _scan_request(ProtoReader payload, ModelSpecView* spec, ExampleInput* input) noexcept nogil:
+    """A ClassificationRequest or RegressionRequest: they have the same fields."""
     cdef uint32_t field, wire_type
     cdef ProtoReader inner
     cdef ScanOutcome outcome
-    memset(request, 0, sizeof(InferenceView))
     while bytes_left(&payload):
         if not read_tag(&payload, &field, &wire_type):
             return SCAN_MALFORMED
@@ -90,107 +85,54 @@ cdef ScanOutcome _scan_request(ProtoReader payload, InferenceView* request) noex
         if not read_bytes(&payload, &inner):
             return SCAN_MALFORMED
         if field == 1:
-            if not merge_model_spec(inner, &request.spec):
+            if not merge_model_spec(inner, spec):
                 return SCAN_MALFORMED
             continue
-        outcome = merge_example_input(inner, &request.input)
+        outcome = merge_example_input(inner, input)
         if outcome != SCANNED:
             return outcome
     return SCANNED
 
 
-cdef int _infer_planned(
-    SessionState* state, Signature* signature, const InferencePlan* plan, const InferenceView* request,
-    size_t request_size, int64_t deadline_us, RunResult* result,
+cdef int _begin_one(
+    SessionState* state, bint is_classify, ProtoReader payload, Inference* inference, ByteWriter* message,
 ) noexcept nogil:
-    cdef ExampleRun run
-    cdef int code
-    if example_run_init(&run, 1, 2):
-        feed_examples_to(&run, plan.input)
-        fetch_from(&run, plan.classes)
-        fetch_from(&run, plan.scores)
-        fetch_from(&run, plan.value)
-        code = run_examples(
-            state, &signature.history, request_size, &request.input, &run, deadline_us, result)
-    else:
-        code = refuse_scan(SCAN_NO_MEMORY, &result.message)
-    if code == OK:
-        if plan.value is NULL:
-            code = put_classification(&result.response, RESULT, &run, plan, &result.message)
-        else:
-            code = put_regression(&result.response, RESULT, &run, plan, &result.message)
-    example_run_free(&run)
-    if code != OK:
-        return code
-    put_model_spec(
-        &result.response, RESPONSE_MODEL_SPEC, request.spec.name, request.spec.name_size, state.version,
-        signature.name.data, signature.name.size)
-    return end_response(result)
-
-
-cdef int _infer(
-    SessionState* state, const InferenceView* request, bint is_classify, size_t request_size, int64_t deadline_us,
-    RunResult* result,
-) noexcept nogil:
-    cdef Slice name = signature_name(&request.spec)
-    cdef Signature* signature = find_signature(state, name.data, name.size)
-    cdef InferencePlan plan
-    cdef int code
-    if signature is NULL:
-        say(&result.message, "No signature was found with the name: ")
-        say_bytes(&result.message, name.data, name.size)
+    cdef InferenceTask* task
+    cdef ScanOutcome outcome = SCAN_NO_MEMORY
+    cdef Slice name
+    inference.tasks = <InferenceTask*>calloc(1, sizeof(InferenceTask))
+    task = inference.tasks
+    if task is not NULL:
+        outcome = _scan_request(payload, &task.spec, &inference.input)
+    if outcome != SCANNED:
+        return refuse_scan(outcome, message)
+    inference.num_tasks = 1
+    name = signature_name(&task.spec)
+    task.signature = find_signature(state, name.data, name.size)
+    if task.signature is NULL:
+        say(message, "No signature was found with the name: ")
+        say_bytes(message, name.data, name.size)
         return INVALID_ARGUMENT
     if is_classify:
-        code = plan_classification(state, signature, &plan, &result.message)
-    else:
-        code = plan_regression(state, signature, &plan, &result.message)
-    if code != OK:
-        return code
-    return _infer_planned(state, signature, &plan, request, request_size, deadline_us, result)
+        return plan_classification(state, task.signature, &task.plan, message)
+    return plan_regression(state, task.signature, &task.plan, message)
 
 
-cdef void _scan_and_infer(
-    SessionState* state, const uint8_t* payload, size_t size, bint is_classify, int64_t deadline_us, RunResult* result,
+cdef int _put_one(
+    ByteWriter* out, uint32_t classification_field, uint32_t regression_field, const Inference* inference,
+    const InferenceTask* task, ByteWriter* message,
 ) noexcept nogil:
-    cdef InferenceView request
-    cdef ScanOutcome outcome = _scan_request(reader_of(payload, size), &request)
-    if outcome == SCANNED:
-        result.code = _infer(state, &request, is_classify, size, deadline_us, result)
-    else:
-        result.code = refuse_scan(outcome, &result.message)
-    example_input_free(&request.input)
-
-
-cdef void classify(
-    SessionState* state, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
-    _scan_and_infer(state, payload, size, True, deadline_us, result)
-
-
-cdef void regress(
-    SessionState* state, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
-    _scan_and_infer(state, payload, size, False, deadline_us, result)
+    if task.plan.value is NULL:
+        return put_classification(out, classification_field, &inference.run, &task.plan, message)
+    return put_regression(out, regression_field, &inference.run, &task.plan, message)
 
 
 # --- MultiInference ---------------------------------------------------------------------------------------------------
 
 cdef struct TaskView:
-    # An InferenceTask.
+    # An InferenceTask of the request's.
     ModelSpecView spec
     Slice method_name
-
-
-cdef struct Task:
-    # One that has been found fit to run.
-    ModelSpecView spec
-    Signature* signature
-    InferencePlan plan
-
-
-cdef struct TaskList:
-    Task* tasks          # owned; as many as the model has signatures, since no signature may come twice
-    int num_tasks
 
 
 cdef bint _scan_task(ProtoReader body, TaskView* task) noexcept nogil:
@@ -264,21 +206,21 @@ cdef int _refuse_name(ByteWriter* message, const char* reason, Slice name) noexc
     return INVALID_ARGUMENT
 
 
-cdef int _add_task(SessionState* state, TaskList* list, const TaskView* view, ByteWriter* message) noexcept nogil:
+cdef int _add_task(SessionState* state, Inference* inference, const TaskView* view, ByteWriter* message) noexcept nogil:
+    cdef InferenceTask* tasks = inference.tasks
+    cdef InferenceTask* task = &tasks[inference.num_tasks]
     cdef Slice model = slice_of(view.spec.name, view.spec.name_size)
     cdef Slice name = signature_name(&view.spec)
-    cdef Task* task
     cdef int code, i
     if model.size == 0:
         say(message, "Found ModelSpec with an empty model name.")
         return INVALID_ARGUMENT
-    if list.num_tasks and not same(model, slice_of(list.tasks[0].spec.name, list.tasks[0].spec.name_size)):
+    if inference.num_tasks and not same(model, slice_of(tasks[0].spec.name, tasks[0].spec.name_size)):
         say(message, "All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         return INVALID_ARGUMENT
-    for i in range(list.num_tasks):
-        if same(name, slice_of(list.tasks[i].signature.name.data, list.tasks[i].signature.name.size)):
+    for i in range(inference.num_tasks):
+        if same(name, slice_of(tasks[i].signature.name.data, tasks[i].signature.name.size)):
             return _refuse_name(message, "Duplicate evaluation of signature: ", name)
-    task = &list.tasks[list.num_tasks]
     task.spec = view.spec
     task.signature = find_signature(state, name.data, name.size)
     if task.signature is NULL:
@@ -290,27 +232,40 @@ cdef int _add_task(SessionState* state, TaskList* list, const TaskView* view, By
     else:
         _refuse_name(message, "Unsupported signature method_name: ", view.method_name)
         return UNIMPLEMENTED
-    list.num_tasks += code == OK
+    inference.num_tasks += code == OK
     return code
 
 
-cdef int _put_results(
-    const SessionState* state, const TaskList* list, const ExampleRun* run, RunResult* result,
+cdef int _begin_multi(
+    SessionState* state, ProtoReader payload, Inference* inference, ByteWriter* message,
 ) noexcept nogil:
+    cdef ScanOutcome outcome = _scan_multi(payload, &inference.input)
+    cdef TaskView view
+    cdef int code = OK
+    if outcome != SCANNED:
+        return refuse_scan(outcome, message)
+    inference.is_multi = True
+    # One more, which is looked up and refused.
+    inference.tasks = <InferenceTask*>calloc(<size_t>state.num_signatures + 1, sizeof(InferenceTask))
+    if inference.tasks is NULL:
+        return refuse_scan(SCAN_NO_MEMORY, message)
+    while code == OK and _next_task(&payload, &view):
+        code = _add_task(state, inference, &view, message)
+    return code
+
+
+cdef int _put_results(const SessionState* state, const Inference* inference, RunResult* result) noexcept nogil:
     cdef ByteWriter one  # an InferenceResult, whose length comes before it
-    cdef const Task* task
+    cdef const InferenceTask* task
     cdef int code = OK, i
     writer_init(&one)
-    for i in range(list.num_tasks):
-        task = &list.tasks[i]
+    for i in range(inference.num_tasks):
+        task = &inference.tasks[i]
         one.size = 0
         put_model_spec(
             &one, RESULT_MODEL_SPEC, task.spec.name, task.spec.name_size, state.version, task.signature.name.data,
             task.signature.name.size)
-        if task.plan.value is NULL:
-            code = put_classification(&one, CLASSIFICATION_RESULT, run, &task.plan, &result.message)
-        else:
-            code = put_regression(&one, REGRESSION_RESULT, run, &task.plan, &result.message)
+        code = _put_one(&one, CLASSIFICATION_RESULT, REGRESSION_RESULT, inference, task, &result.message)
         if code != OK:
             break
         put_tag(&result.response, RESULTS, WIRE_BYTES)
@@ -318,58 +273,68 @@ cdef int _put_results(
         put_bytes(&result.response, one.data, one.size)
         result.response.failed |= one.failed
     writer_free(&one)
+    return code
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+cdef int begin_inference(
+    SessionState* state, uint64_t method, const uint8_t* payload, size_t size, Inference* inference, RunResult* result,
+) noexcept nogil:
+    cdef ProtoReader reader = reader_of(payload, size)
+    cdef InferencePlan* plan
+    cdef int code, i
+    memset(inference, 0, sizeof(Inference))
+    if method == METHOD_MULTI_INFERENCE:
+        code = _begin_multi(state, reader, inference, &result.message)
+    else:
+        code = _begin_one(state, method == METHOD_CLASSIFY, reader, inference, &result.message)
+    if code != OK:
+        return code
+    if not example_run_init(&inference.run, inference.num_tasks, 2 * inference.num_tasks):
+        return refuse_scan(SCAN_NO_MEMORY, &result.message)
+    for i in range(inference.num_tasks):
+        plan = &inference.tasks[i].plan
+        feed_examples_to(&inference.run, plan.input)
+        fetch_from(&inference.run, plan.classes)
+        fetch_from(&inference.run, plan.scores)
+        fetch_from(&inference.run, plan.value)
+    return OK
+
+
+cdef int end_inference(SessionState* state, const Inference* inference, RunResult* result) noexcept nogil:
+    cdef const InferenceTask* task = &inference.tasks[0]
+    cdef int code
+    if inference.is_multi:
+        code = _put_results(state, inference, result)
+    else:
+        code = _put_one(&result.response, RESULT, RESULT, inference, task, &result.message)
+        if code == OK:
+            put_model_spec(
+                &result.response, RESPONSE_MODEL_SPEC, task.spec.name, task.spec.name_size, state.version,
+                task.signature.name.data, task.signature.name.size)
     return code if code != OK else end_response(result)
 
 
-cdef int _run_tasks(
-    SessionState* state, const TaskList* list, const ExampleInput* input, size_t request_size, int64_t deadline_us,
-    RunResult* result,
+cdef void inference_free(Inference* inference) noexcept nogil:
+    example_run_free(&inference.run)
+    example_input_free(&inference.input)
+    free(inference.tasks)
+    inference.tasks = NULL
+
+
+cdef void infer(
+    SessionState* state, uint64_t method, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
-    cdef ExampleRun run
-    cdef int code, i
-    if example_run_init(&run, list.num_tasks, 2 * list.num_tasks):
-        for i in range(list.num_tasks):
-            feed_examples_to(&run, list.tasks[i].plan.input)
-            fetch_from(&run, list.tasks[i].plan.classes)
-            fetch_from(&run, list.tasks[i].plan.scores)
-            fetch_from(&run, list.tasks[i].plan.value)
+    cdef Inference inference
+    cdef RunHistory* history = NULL
+    result.code = begin_inference(state, method, payload, size, &inference, result)
+    if result.code == OK:
         # Of any mixture of signatures nothing is known beforehand.
-        code = run_examples(state, NULL, request_size, input, &run, deadline_us, result)
-    else:
-        code = refuse_scan(SCAN_NO_MEMORY, &result.message)
-    if code == OK:
-        code = _put_results(state, list, &run, result)
-    example_run_free(&run)
-    return code
-
-
-cdef int _infer_tasks(
-    SessionState* state, ProtoReader payload, const ExampleInput* input, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
-    cdef size_t request_size = bytes_left(&payload)
-    cdef TaskList list
-    cdef TaskView view
-    cdef int code = OK
-    list.num_tasks = 0
-    # One more, which is looked up and refused.
-    list.tasks = <Task*>calloc(<size_t>state.num_signatures + 1, sizeof(Task))
-    if list.tasks is NULL:
-        return refuse_scan(SCAN_NO_MEMORY, &result.message)
-    while code == OK and _next_task(&payload, &view):
-        code = _add_task(state, &list, &view, &result.message)
-    if code == OK:
-        code = _run_tasks(state, &list, input, request_size, deadline_us, result)
-    free(list.tasks)
-    return code
-
-
-cdef void multi_inference(
-    SessionState* state, const uint8_t* payload, size_t size, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
-    cdef ExampleInput input
-    cdef ScanOutcome outcome = _scan_multi(reader_of(payload, size), &input)
-    if outcome == SCANNED:
-        result.code = _infer_tasks(state, reader_of(payload, size), &input, deadline_us, result)
-    else:
-        result.code = refuse_scan(outcome, &result.message)
-    example_input_free(&input)
+        if not inference.is_multi:
+            history = &inference.tasks[0].signature.history
+        result.code = run_examples(
+            state, history, size, &inference.input, &inference.run, deadline_us, result)
+    if result.code == OK:
+        result.code = end_inference(state, &inference, result)
+    inference_free(&inference)

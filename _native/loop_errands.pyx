@@ -8,6 +8,7 @@ Source: pthreads(7).
 
 from libc.stddef cimport size_t
 
+from tensorgate._native.batch_scheduler cimport scheduler_drain
 from tensorgate._native.event_loop cimport Task, monotonic_now_us
 from tensorgate._native.id_table cimport IdNode, id_add, id_take
 from tensorgate._native.loop_links cimport links_have_unsent, links_may_have
@@ -68,6 +69,7 @@ cdef void drain_task(Task* task) noexcept nogil:
     cdef Errand* errand = <Errand*>task
     cdef Link* link = state.links
     state.is_draining = True
+    scheduler_drain(&state.scheduler)
     # Ended by the hook: requests that lie in the socket are taken in and refused first.
     state.data_may_have = True
     while link is not NULL:

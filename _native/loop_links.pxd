@@ -12,3 +12,5 @@ cdef void link_leave(LoopState* state, Link* link) noexcept nogil
 cdef void link_forget_run(LoopState* state, Link* link) noexcept nogil
 # Before the loop's end.
 cdef void links_close(LoopState* state) noexcept nogil
+# Sends what replies are queued on them.
+cdef void flush_links(LoopState* state) noexcept nogil

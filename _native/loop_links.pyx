@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
 from tensorgate._native.event_loop cimport Watch, loop_unwatch, loop_watch
-from tensorgate._native.frame_stream cimport stream_close, stream_open
+from tensorgate._native.frame_stream cimport stream_close, stream_flush, stream_open
 from tensorgate._native.posix cimport EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
 
 
@@ -59,6 +59,14 @@ cdef bint links_have_unsent(LoopState* state) noexcept nogil:
             return True
         link = link.next
     return False
+
+
+cdef void flush_links(LoopState* state) noexcept nogil:
+    cdef Link* link = state.links
+    while link is not NULL:
+        if link.stream.first_out is not NULL:
+            stream_flush(&link.stream)
+        link = link.next
 
 
 cdef void _free_if_done(LoopState* state, Link* link) noexcept nogil:

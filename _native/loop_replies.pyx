@@ -59,6 +59,8 @@ cdef bint _write_header(LoopState* state, const Run* run) noexcept nogil:
     header.message_size = run.job.result.message.size
     header.queue_us = run.job.queue_us
     header.run_us = run.job.result.run_us
+    header.batch_rows = run.job.result.batch_rows
+    header.padding_rows = run.job.result.padding_rows
     state.reply_header.size = 0
     state.reply_header.failed = False
     write_reply_header(&state.reply_header, &header)
@@ -71,7 +73,8 @@ cdef bint _send_on_link(LoopState* state, Run* run) noexcept nogil:
         return False
     if stream_send(&link.stream, state.reply_header.data, state.reply_header.size, &run.payload):
         state.counters.completed += 1
-        stream_flush(&link.stream)
+        if not state.holds_replies:
+            stream_flush(&link.stream)
     else:
         state.counters.unsent += 1
     run_free(run)

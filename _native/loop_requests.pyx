@@ -17,6 +17,7 @@ from tensorgate._native.execution_pool cimport pool_submit, runs_at_once
 from tensorgate._native.frame_header cimport RequestHeader, read_cancel_header, read_request_header
 from tensorgate._native.frame_stream cimport STREAM_BROKEN, STREAM_EMPTY, StreamResult, stream_receive
 from tensorgate._native.id_table cimport IdNode, id_add, id_find
+from tensorgate._native.loop_batches cimport run_batched
 from tensorgate._native.loop_links cimport link_leave
 from tensorgate._native.loop_replies cimport reply, run_new, set_error
 from tensorgate._native.loop_runs cimport on_run_done, run_at_once
@@ -76,6 +77,8 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
     run.job.owner = state
     run.servable.num_runs += 1
     id_add(&state.runs, &run.node)
+    if run.servable.batcher is not NULL and run_batched(state, run):
+        return True
     if run.servable.not_at_once_until_us <= run.job.enqueued_us and runs_at_once(&run.job):
         return run_at_once(state, run)
     pool_submit(&state.pool, &run.job)

@@ -14,8 +14,9 @@ from tensorgate._native.event_loop cimport loop_replace_thread, monotonic_now_us
 from tensorgate._native.execution_pool cimport Job, execute
 from tensorgate._native.id_table cimport id_take
 from tensorgate._native.loop_errands cimport end_errand
+from tensorgate._native.loop_links cimport flush_links
 from tensorgate._native.loop_replies cimport reply
-from tensorgate._native.loop_state cimport LoopState, Run, RunList, Servable, pop_run, push_run
+from tensorgate._native.loop_state cimport LoopState, Run, RunList, Servable, pop_run
 from tensorgate._native.posix cimport (
     eventfd_write,
     pthread_cond_signal,
@@ -37,11 +38,19 @@ cdef enum:
 
 
 cdef void on_run_done(Job* job) noexcept nogil:
+    push_done(<LoopState*>job.owner, job, job)
+
+
+cdef void push_done(LoopState* state, Job* first, Job* last) noexcept nogil:
     """On an execution thread: one ring of the eventfd for a whole run of completions, none while the loop is awake."""
-    cdef LoopState* state = <LoopState*>job.owner
     cdef bint ring
+    last.next = NULL
     pthread_mutex_lock(&state.done_mutex)
-    push_run(&state.done, <Run*>job)
+    if state.done.first is NULL:
+        state.done.first = first
+    else:
+        state.done.last.next = first
+    state.done.last = last
     ring = state.is_asleep
     state.is_asleep = False
     pthread_mutex_unlock(&state.done_mutex)
@@ -69,11 +78,16 @@ cdef void complete_done(LoopState* state) noexcept nogil:
     state.done.first = NULL
     state.is_asleep = False
     pthread_mutex_unlock(&state.done_mutex)
+    if done.first is NULL:
+        return
+    state.holds_replies = True
     while True:
         run = pop_run(&done)
         if run is NULL:
-            return
+            break
         complete(state, run)
+    state.holds_replies = False
+    flush_links(state)
 
 
 cdef bint may_sleep(LoopState* state) noexcept nogil:
@@ -88,24 +102,35 @@ cdef bint may_sleep(LoopState* state) noexcept nogil:
 
 # --- runs on the loop's thread ----------------------------------------------------------------------------------------
 
-cdef bint run_at_once(LoopState* state, Run* run) noexcept nogil:
-    """False: another thread has taken the loop over, and this one must leave it alone and end."""
-    cdef bint wake, is_ours
+cdef void begin_at_once(LoopState* state, Run* run, int64_t since_us) noexcept nogil:
+    cdef bint wake
     pthread_mutex_lock(&state.at_once_mutex)
     state.at_once = run
-    state.at_once_since_us = run.job.enqueued_us
+    state.at_once_since_us = since_us
     state.num_at_once += 1
     wake = state.sentinel_sleeps
     state.sentinel_sleeps = False
     pthread_mutex_unlock(&state.at_once_mutex)
     if wake:
         pthread_cond_signal(&state.sentinel_wakes)
-    execute(&run.job)
+
+
+cdef bint end_at_once(LoopState* state, Run* run) noexcept nogil:
+    cdef bint is_ours
     pthread_mutex_lock(&state.at_once_mutex)
     is_ours = state.at_once is run
     if is_ours:
         state.at_once = NULL
     pthread_mutex_unlock(&state.at_once_mutex)
+    return is_ours
+
+
+cdef bint run_at_once(LoopState* state, Run* run) noexcept nogil:
+    """False: another thread has taken the loop over, and this one must leave it alone and end."""
+    cdef bint is_ours
+    begin_at_once(state, run, run.job.enqueued_us)
+    execute(&run.job)
+    is_ours = end_at_once(state, run)
     if is_ours:
         complete(state, run)
     else:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from tensorgate._native.batch_state cimport Batcher, BatchScheduler
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Task, Timer, Watch
 from tensorgate._native.execution_pool cimport ExecutionPool, Job, JobLine
@@ -22,6 +23,7 @@ cdef struct Servable:
     JobLine line
     SessionState* state      # kept open by the DataLoop object
     void* python             # a PythonServable instead, kept by the DataLoop object, or NULL
+    Batcher* batcher         # owned; NULL: its requests are not merged
     int64_t num_runs         # of its requests that are in the table of runs
     Errand* withdrawal       # waits for the last of them
     int64_t not_at_once_until_us  # since a run surprised the loop's thread; monotonic clock
@@ -93,6 +95,9 @@ cdef struct LoopState:
     RunList unsent           # replies that ZeroMQ does not take yet
     uint64_t num_unsent
     int64_t retry_us         # when they are tried again
+    BatchScheduler scheduler  # without threads until a servable is batched
+    bint is_batching         # some servable is, or was
+    bint holds_replies       # they are queued on the links, to be sent together
     bint is_draining         # new requests are refused
     int64_t give_up_us       # replies that ZeroMQ does not take by then are dropped; -1: never
     Errand* waiting_for_idle

@@ -5,6 +5,7 @@ consistent order: none of them is on a path where a weaker one could be measured
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.time cimport timespec
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -23,8 +24,29 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t*, void*)
     int pthread_cond_destroy(pthread_cond_t*)
     int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
+    int pthread_cond_timedwait(pthread_cond_t*, pthread_mutex_t*, const timespec*)
     int pthread_cond_signal(pthread_cond_t*)
     int pthread_cond_broadcast(pthread_cond_t*)
+
+
+cdef extern from *:
+    """
+    #ifndef TENSORGATE_CONDITIONS
+    #define TENSORGATE_CONDITIONS
+    #include <pthread.h>
+    #include <time.h>
+    static inline int tensorgate_cond_init_monotonic(pthread_cond_t* cond) {
+      pthread_condattr_t attributes;
+      pthread_condattr_init(&attributes);
+      pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+      int code = pthread_cond_init(cond, &attributes);
+      pthread_condattr_destroy(&attributes);
+      return code;
+    }
+    #endif
+    """
+    # One whose timed waits are on the monotonic clock.
+    int cond_init_monotonic "tensorgate_cond_init_monotonic" (pthread_cond_t* cond) noexcept nogil
 
 
 cdef extern from "<sys/eventfd.h>" nogil:

@@ -10,11 +10,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
-from tensorgate._native.byte_writer cimport writer_free, writer_init
+from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
 from tensorgate._native.predict_binding cimport (
     bind_inputs,
     check_in_graph,
     choose_outputs,
+    decode_input,
     refuse_scan,
     say,
     say_bytes,
@@ -30,7 +31,7 @@ from tensorgate._native.predict_request cimport (
     signature_name,
 )
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view
-from tensorgate._native.proto_wire cimport MAX_LENGTH, reader_of
+from tensorgate._native.proto_wire cimport MAX_LENGTH, ProtoReader, reader_of
 from tensorgate._native.response_encode cimport put_model_spec, put_output
 from tensorgate._native.session cimport (
     CLASSIFY_METHOD,
@@ -58,6 +59,8 @@ from tensorgate._native.tf_c_api cimport TF_Output, TF_Status, TF_Tensor, tf
 cdef void run_result_init(RunResult* result) noexcept nogil:
     result.code = OK
     result.run_us = 0
+    result.batch_rows = 0
+    result.padding_rows = 0
     writer_init(&result.message)
     writer_init(&result.response)
 
@@ -123,6 +126,11 @@ cdef void _work_free(Work* work, const Signature* signature) noexcept nogil:
     free(work.outputs)
 
 
+cdef int _decode(void* owner, int index, ProtoReader body, Slice name, ByteWriter* message) noexcept nogil:
+    """A TakeInput of a Work."""
+    return decode_input(body, name, &(<Work*>owner).inputs[index], message)
+
+
 cdef int _run(
     SessionState* state, Signature* signature, size_t request_size, Work* work, int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
@@ -132,6 +140,7 @@ cdef int _run(
         code = check_in_graph(&signature.inputs[i], &result.message)
         if code != OK:
             return code
+        work.feeds[i] = signature.inputs[i].output
     for i in range(work.num_outputs):
         code = check_in_graph(work.chosen[i], &result.message)
         if code != OK:
@@ -184,29 +193,38 @@ cdef bint _is_predictable(const Signature* signature) noexcept nogil:
         or has_method(signature, REGRESS_METHOD))
 
 
-cdef int _predict_scanned(
-    SessionState* state, RequestView* request, size_t request_size, int64_t deadline_us, RunResult* result,
-) noexcept nogil:
+cdef Signature* predict_signature(SessionState* state, const RequestView* request, RunResult* result) noexcept nogil:
     cdef Slice name = signature_name(&request.spec)
     cdef Signature* signature = find_signature(state, name.data, name.size)
-    cdef Work work
-    cdef int code = OK
     if signature is NULL:
         say(&result.message, 'Serving signature key "')
         say_bytes(&result.message, name.data, name.size)
         say(&result.message, '" not found.')
-        return FAILED_PRECONDITION
+        result.code = FAILED_PRECONDITION
+        return NULL
     if state.checks_method_names and not _is_predictable(signature):
         say(
             &result.message, "Expected prediction signature method_name to be one of {tensorflow/serving/predict,"
             " tensorflow/serving/classify, tensorflow/serving/regress}. Was: ")
         say_name(&result.message, &signature.method_name)
-        return INTERNAL
+        result.code = INTERNAL
+        return NULL
+    return signature
+
+
+cdef int _predict_scanned(
+    SessionState* state, RequestView* request, size_t request_size, int64_t deadline_us, RunResult* result,
+) noexcept nogil:
+    cdef Signature* signature = predict_signature(state, request, result)
+    cdef Work work
+    cdef int code = OK
+    if signature is NULL:
+        return result.code
     if not _work_init(&work, signature):
         say(&result.message, "not enough memory for the request")
         code = RESOURCE_EXHAUSTED
     if code == OK:
-        code = bind_inputs(request, signature, work.inputs, work.feeds, &result.message)
+        code = bind_inputs(request, signature, _decode, &work, &result.message)
     if code == OK:
         code = choose_outputs(request, signature, work.chosen, &work.num_outputs, &result.message)
     if code == OK:

@@ -10,16 +10,21 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.predict_request cimport RequestView, ScanOutcome, Slice
 from tensorgate._native.proto_wire cimport ProtoReader
 from tensorgate._native.session cimport Endpoint, Name, Signature
-from tensorgate._native.tf_c_api cimport TF_Output, TF_Tensor
+from tensorgate._native.tensor_decode cimport TensorValues
+from tensorgate._native.tensor_scan cimport TensorScan
+from tensorgate._native.tf_c_api cimport TF_Tensor
 
 cdef enum:
     # Where an error text ends: no client reads more, and the aliases that it lists may be gigabytes.
     MAX_MESSAGE_BYTES = 1 << 20
 
-# Both arrays have room for signature.num_inputs; the tensors made, those before an error too, are the caller's.
+# What is done with the TensorProto found for the signature's input of that index; name is what the client calls it.
+ctypedef int (*TakeInput)(
+    void* owner, int index, ProtoReader body, Slice name, ByteWriter* message) noexcept nogil
+
+# Calls take for each input of the signature in turn, until there is an error.
 cdef int bind_inputs(
-    RequestView* request, const Signature* signature, TF_Tensor** tensors, TF_Output* feeds, ByteWriter* message,
-) noexcept nogil
+    RequestView* request, const Signature* signature, TakeInput take, void* owner, ByteWriter* message) noexcept nogil
 # chosen has room for signature.num_outputs; without an output filter it gets all of them.
 cdef int choose_outputs(
     const RequestView* request, const Signature* signature, Endpoint** chosen, int* num_chosen, ByteWriter* message,
@@ -30,6 +35,9 @@ cdef int check_in_graph(const Endpoint* endpoint, ByteWriter* message) noexcept 
 cdef int refuse_scan(ScanOutcome outcome, ByteWriter* message) noexcept nogil
 # The tensor of a serialized TensorProto, the caller's; name is what the client calls it.
 cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWriter* message) noexcept nogil
+# The same, but decodes nothing yet: fills scan and values.
+cdef int measure_input(
+    ProtoReader body, Slice name, TensorScan* scan, TensorValues* values, ByteWriter* message) noexcept nogil
 # Append to an error text.
 cdef void say(ByteWriter* message, const char* text) noexcept nogil
 cdef void say_bytes(ByteWriter* message, const uint8_t* text, size_t size) noexcept nogil

@@ -25,9 +25,17 @@ from tensorgate._native.predict_request cimport (
 from tensorgate._native.proto_wire cimport ProtoReader, reader_of
 from tensorgate._native.session cimport Endpoint, Name, Signature
 from tensorgate._native.status_codes cimport INTERNAL, INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
-from tensorgate._native.tensor_decode cimport DECODE_INVALID, DECODE_NO_MEMORY, DecodeOutcome, decode_tensor
+from tensorgate._native.tensor_decode cimport (
+    DECODE_INVALID,
+    DECODE_NO_MEMORY,
+    DECODED,
+    DecodeOutcome,
+    TensorValues,
+    decode_tensor,
+    measure_tensor,
+)
 from tensorgate._native.tensor_scan cimport TensorScan, scan_tensor
-from tensorgate._native.tf_c_api cimport DT_RESOURCE, TF_Output, TF_Tensor
+from tensorgate._native.tf_c_api cimport DT_RESOURCE, TF_Tensor
 
 
 cdef inline Slice _slice(const Name* name) noexcept nogil:
@@ -151,32 +159,51 @@ cdef int _say_missing(
     return INVALID_ARGUMENT
 
 
-cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWriter* message) noexcept nogil:
-    cdef TensorScan scan
-    cdef DecodeOutcome outcome = DECODE_INVALID
-    if scan_tensor(body, &scan):
-        if scan.dtype == DT_RESOURCE:
-            # TensorFlow's own text for a handle that says nothing; what a client's handle says cannot matter.
-            say(
-                message, "Invalid resource type hash code: 0(name:  type: ). Perhaps a resource tensor was being"
-                " provided as a feed? That is not currently allowed. Please file an issue at"
-                " https://github.com/tensorflow/tensorflow/issues/new, ideally with a short code snippet that leads to"
-                " this error message.")
-            return INVALID_ARGUMENT
-        outcome = decode_tensor(&scan, tensor)
+cdef bint _scan_input(ProtoReader body, TensorScan* scan, ByteWriter* message) noexcept nogil:
+    """False: it can be no input, and unless it is malformed message says why."""
+    if not scan_tensor(body, scan):
+        return False
+    if scan.dtype == DT_RESOURCE:
+        # TensorFlow's own text for a handle that says nothing; what a client's handle says cannot matter.
+        say(
+            message, "Invalid resource type hash code: 0(name:  type: ). Perhaps a resource tensor was being"
+            " provided as a feed? That is not currently allowed. Please file an issue at"
+            " https://github.com/tensorflow/tensorflow/issues/new, ideally with a short code snippet that leads to"
+            " this error message.")
+        return False
+    return True
+
+
+cdef int _refuse_input(DecodeOutcome outcome, Slice name, ByteWriter* message) noexcept nogil:
     if outcome == DECODE_NO_MEMORY:
         say(message, "not enough memory for the tensor of input: ")
         say_bytes(message, name.data, name.size)
         return RESOURCE_EXHAUSTED
-    if outcome == DECODE_INVALID:
+    if message.size == 0:
         say(message, "tensor parsing error: ")
         say_bytes(message, name.data, name.size)
-        return INVALID_ARGUMENT
-    return OK
+    return INVALID_ARGUMENT
+
+
+cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWriter* message) noexcept nogil:
+    cdef TensorScan scan
+    cdef DecodeOutcome outcome = DECODE_INVALID
+    if _scan_input(body, &scan, message):
+        outcome = decode_tensor(&scan, tensor)
+    return OK if outcome == DECODED else _refuse_input(outcome, name, message)
+
+
+cdef int measure_input(
+    ProtoReader body, Slice name, TensorScan* scan, TensorValues* values, ByteWriter* message,
+) noexcept nogil:
+    cdef DecodeOutcome outcome = DECODE_INVALID
+    if _scan_input(body, scan, message):
+        outcome = measure_tensor(scan, values)
+    return OK if outcome == DECODED else _refuse_input(outcome, name, message)
 
 
 cdef int bind_inputs(
-    RequestView* request, const Signature* signature, TF_Tensor** tensors, TF_Output* feeds, ByteWriter* message,
+    RequestView* request, const Signature* signature, TakeInput take, void* owner, ByteWriter* message,
 ) noexcept nogil:
     cdef const RequestInput* found
     cdef const Endpoint* endpoint
@@ -195,10 +222,9 @@ cdef int bind_inputs(
             body = reader_of(endpoint.default_value, endpoint.default_size)
         else:
             return _say_missing(request, signature, endpoint, message)
-        code = decode_input(body, _slice(&endpoint.alias), &tensors[i], message)
+        code = take(owner, i, body, _slice(&endpoint.alias), message)
         if code != OK:
             return code
-        feeds[i] = endpoint.output
     if used != request.num_inputs:
         sort_inputs(request)
         say(message, "Inputs contains invalid name. Used request inputs: ")

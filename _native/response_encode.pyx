@@ -19,6 +19,7 @@ from tensorgate._native.byte_writer cimport (
     writer_reserve,
 )
 from tensorgate._native.proto_wire cimport WIRE_BYTES, WIRE_VARINT
+from tensorgate._native.tensor_scan cimport MAX_DIMS
 from tensorgate._native.tf_c_api cimport (
     DT_BFLOAT16,
     DT_BOOL,
@@ -128,28 +129,24 @@ cdef size_t _strings_size(const TF_TString* strings, size_t num_elements) noexce
     return size
 
 
-cdef size_t _shape_size(TF_Tensor* tensor) noexcept nogil:
+cdef size_t _shape_size(const int64_t* dims, int num_dims) noexcept nogil:
     cdef size_t size = 0
-    cdef int64_t dim
     cdef int i
-    for i in range(tf.NumDims(tensor)):
-        dim = tf.Dim(tensor, i)
-        size += field_size(2, 1 + varint_size(<uint64_t>dim) if dim else 0)
+    for i in range(num_dims):
+        size += field_size(2, 1 + varint_size(<uint64_t>dims[i]) if dims[i] else 0)
     return size
 
 
-cdef void _put_shape(ByteWriter* out, TF_Tensor* tensor) noexcept nogil:
-    cdef int64_t dim
+cdef void _put_shape(ByteWriter* out, const int64_t* dims, int num_dims) noexcept nogil:
     cdef int i
     put_tag(out, 2, WIRE_BYTES)
-    put_varint(out, _shape_size(tensor))
-    for i in range(tf.NumDims(tensor)):
-        dim = tf.Dim(tensor, i)
+    put_varint(out, _shape_size(dims, num_dims))
+    for i in range(num_dims):
         put_tag(out, 2, WIRE_BYTES)
-        if dim:
-            put_varint(out, 1 + varint_size(<uint64_t>dim))
+        if dims[i]:
+            put_varint(out, 1 + varint_size(<uint64_t>dims[i]))
             put_tag(out, 1, WIRE_VARINT)
-            put_varint(out, <uint64_t>dim)
+            put_varint(out, <uint64_t>dims[i])
         else:
             put_varint(out, 0)
 
@@ -166,47 +163,78 @@ cdef size_t _content_size(int dtype, const uint8_t* data, size_t byte_size) noex
     return size
 
 
-cdef void _put_content(ByteWriter* out, int dtype, const uint8_t* data, size_t byte_size) noexcept nogil:
-    cdef const TF_TString* strings = <const TF_TString*>data
+cdef void _put_elements(ByteWriter* out, int dtype, const uint8_t* data, size_t byte_size) noexcept nogil:
+    """As they lie in memory."""
+    put_bytes(out, data, byte_size)
+    if dtype == DT_BOOL and byte_size and not out.failed:
+        # Ops that reinterpret bytes (DecodeRaw) make bools of any byte; one above 127 is no whole varint.
+        _normalise_bools(out.data + out.size - byte_size, byte_size)
+
+
+cdef void _put_content(ByteWriter* out, int dtype, const OutputPart* parts, int num_parts) noexcept nogil:
+    cdef const TF_TString* strings
     cdef size_t i
+    cdef int part
     if dtype != DT_STRING:
-        put_bytes(out, data, byte_size)
-        if dtype == DT_BOOL and not out.failed:
-            _normalise_bools(out.data + out.size - byte_size, byte_size)
+        for part in range(num_parts):
+            _put_elements(out, dtype, parts[part].data, parts[part].byte_size)
         return
-    for i in range(byte_size // sizeof(TF_TString)):
-        put_varint(out, tf.StringGetSize(&strings[i]))
-    for i in range(byte_size // sizeof(TF_TString)):
-        put_bytes(out, tf.StringGetDataPointer(&strings[i]), tf.StringGetSize(&strings[i]))
+    for part in range(num_parts):
+        strings = <const TF_TString*>parts[part].data
+        for i in range(parts[part].byte_size // sizeof(TF_TString)):
+            put_varint(out, tf.StringGetSize(&strings[i]))
+    for part in range(num_parts):
+        strings = <const TF_TString*>parts[part].data
+        for i in range(parts[part].byte_size // sizeof(TF_TString)):
+            put_bytes(out, tf.StringGetDataPointer(&strings[i]), tf.StringGetSize(&strings[i]))
 
 
 cdef bint put_output(
     ByteWriter* out, const uint8_t* alias, size_t alias_size, TF_Tensor* tensor, bint as_content,
 ) noexcept nogil:
-    cdef int dtype = tf.TensorType(tensor)
-    cdef const uint8_t* data = <const uint8_t*>tf.TensorData(tensor)
-    cdef const TF_TString* strings = <const TF_TString*>data
-    cdef size_t byte_size = tf.TensorByteSize(tensor)
+    cdef int64_t dims[MAX_DIMS]
+    cdef int num_dims = tf.NumDims(tensor)
+    cdef OutputPart part
+    cdef int i
+    if num_dims > MAX_DIMS:
+        return False  # TensorFlow has none
+    for i in range(num_dims):
+        dims[i] = tf.Dim(tensor, i)
+    part.data = <const uint8_t*>tf.TensorData(tensor)
+    part.byte_size = tf.TensorByteSize(tensor)
+    return put_output_parts(out, alias, alias_size, tf.TensorType(tensor), dims, num_dims, &part, 1, as_content)
+
+
+cdef bint put_output_parts(
+    ByteWriter* out, const uint8_t* alias, size_t alias_size, int dtype, const int64_t* dims, int num_dims,
+    const OutputPart* parts, int num_parts, bint as_content,
+) noexcept nogil:
+    cdef const TF_TString* strings
+    cdef size_t num_bytes = 0, values_size = 0, size = 0, element_size, tensor_size, entry_size, i
     cdef uint32_t fixed_field = _fixed_field(dtype)
     cdef uint32_t varint_field = _varint_field(dtype)
-    cdef size_t num_elements = 0, values_size = 0, tensor_size, entry_size, i, size = 0
+    cdef int part
 
     if dtype != DT_STRING and not fixed_field and not varint_field:
         return False
+    element_size = tf.DataTypeSize(dtype) if varint_field else 1
+    for part in range(num_parts):
+        num_bytes += parts[part].byte_size
+        if as_content:
+            size += _content_size(dtype, parts[part].data, parts[part].byte_size)
+        elif dtype == DT_STRING:
+            values_size += _strings_size(
+                <const TF_TString*>parts[part].data, parts[part].byte_size // sizeof(TF_TString))
+        elif fixed_field:
+            size += parts[part].byte_size
+        else:
+            size += _varints_size(dtype, parts[part].data, parts[part].byte_size // element_size)
     if as_content:
-        size = _content_size(dtype, data, byte_size)
         values_size = field_size(4, size) if size else 0
-    elif dtype == DT_STRING:
-        num_elements = byte_size // sizeof(TF_TString)
-        values_size = _strings_size(strings, num_elements)
-    elif fixed_field:
-        values_size = field_size(fixed_field, byte_size) if byte_size else 0
-    else:
-        num_elements = byte_size // tf.DataTypeSize(dtype)
-        size = _varints_size(dtype, data, num_elements)
-        values_size = field_size(varint_field, size) if num_elements else 0
+    elif dtype != DT_STRING:
+        values_size = field_size(fixed_field if fixed_field else varint_field, size) if num_bytes else 0
 
-    tensor_size = 1 + varint_size(<uint64_t>dtype) + field_size(2, _shape_size(tensor)) + values_size
+    tensor_size = 1 + varint_size(<uint64_t>dtype) + field_size(2, _shape_size(dims, num_dims)) + values_size
     entry_size = field_size(1, alias_size) + field_size(2, tensor_size)
     # One allocation for the whole entry; the puts below then only copy.
     if not writer_reserve(out, field_size(1, entry_size) + 16):
@@ -220,31 +248,29 @@ cdef bint put_output(
     put_varint(out, tensor_size)
     put_tag(out, 1, WIRE_VARINT)
     put_varint(out, <uint64_t>dtype)
-    _put_shape(out, tensor)
+    _put_shape(out, dims, num_dims)
     if as_content:
         if size:
             put_tag(out, 4, WIRE_BYTES)
             put_varint(out, size)
-            _put_content(out, dtype, data, byte_size)
+            _put_content(out, dtype, parts, num_parts)
     elif dtype == DT_STRING:
-        for i in range(num_elements):
-            size = tf.StringGetSize(&strings[i])
-            put_tag(out, 8, WIRE_BYTES)
-            put_varint(out, size)
-            put_bytes(out, tf.StringGetDataPointer(&strings[i]), size)
-    elif fixed_field:
-        if byte_size:
-            put_tag(out, fixed_field, WIRE_BYTES)
-            put_varint(out, byte_size)
-            put_bytes(out, data, byte_size)
-            if dtype == DT_BOOL:
-                # Ops that reinterpret bytes (DecodeRaw) make bools of any byte; one above 127 is no whole varint.
-                _normalise_bools(out.data + out.size - byte_size, byte_size)
-    elif num_elements:
-        put_tag(out, varint_field, WIRE_BYTES)
+        for part in range(num_parts):
+            strings = <const TF_TString*>parts[part].data
+            for i in range(parts[part].byte_size // sizeof(TF_TString)):
+                size = tf.StringGetSize(&strings[i])
+                put_tag(out, 8, WIRE_BYTES)
+                put_varint(out, size)
+                put_bytes(out, tf.StringGetDataPointer(&strings[i]), size)
+    elif num_bytes:
+        put_tag(out, fixed_field if fixed_field else varint_field, WIRE_BYTES)
         put_varint(out, size)
-        for i in range(num_elements):
-            put_varint(out, _load_varint(dtype, data, i))
+        for part in range(num_parts):
+            if fixed_field:
+                _put_elements(out, dtype, parts[part].data, parts[part].byte_size)
+            else:
+                for i in range(parts[part].byte_size // element_size):
+                    put_varint(out, _load_varint(dtype, parts[part].data, i))
     return True
 
 

@@ -15,9 +15,12 @@ cdef struct Endpoint:
     Name alias            # the client's name for it
     Name tensor_name      # the graph's name, such as "x:0"
     TF_Output output
+    int rank              # how many endpoints of its list have smaller tensor names
     bint in_graph         # False: the signature names a tensor that the graph does not have
     uint8_t* default_value  # inputs: a serialized TensorProto, owned; NULL when there is no default
     size_t default_size
+    uint8_t* pad_value      # inputs: an element (of a string, its bytes), owned; NULL: each tensor's own first one
+    size_t pad_size
 
 
 cdef struct RunHistory:
@@ -37,6 +40,7 @@ cdef struct Signature:
     Endpoint* outputs     # sorted by alias
     int num_outputs
     RunHistory history
+    bint is_batchable     # every input and output has a first dimension that the model leaves open
 
 
 cdef struct SessionState:

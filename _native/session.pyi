@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from typing_extensions import disjoint_base
 
@@ -32,6 +32,13 @@ class Session:
         A description is the SignatureDef as text, for error messages; a default is a serialized TensorProto. Names that
         the graph lacks are accepted here and fail the runs. With ``checks_method_names`` a signature serves only the
         API that its method name is of; with ``outputs_as_content`` PredictResponses carry tensor_content.
+        """
+
+    def set_batching(self, batchable: Set[str], pad_values: Mapping[tuple[str, str], bytes]) -> None:
+        """Which signatures leave the first dimension of all their tensors open, and, by (signature, input alias), what
+        shorter inputs are padded with: an element as it stands in memory, or a string's bytes.
+
+        Once, before the first run. Raises RuntimeError while anybody uses the session.
         """
 
     def close(self) -> None:

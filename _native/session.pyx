@@ -116,12 +116,31 @@ cdef int _set_endpoint(Endpoint* endpoint, TF_Graph* graph, bytes alias, bytes t
     return 0
 
 
+cdef int _rank(Endpoint* endpoints, list tensor_names) except -1:
+    cdef int i
+    ordered = sorted(tensor_names)
+    for i in range(len(tensor_names)):
+        endpoints[i].rank = ordered.index(tensor_names[i])
+    return 0
+
+
+cdef int _set_pad_value(Endpoint* endpoint, bytes value) except -1:
+    free(endpoint.pad_value)
+    endpoint.pad_size = <size_t>PyBytes_GET_SIZE(value)
+    endpoint.pad_value = <uint8_t*>malloc(endpoint.pad_size + 1)
+    if endpoint.pad_value is NULL:
+        raise MemoryError
+    memcpy(endpoint.pad_value, PyBytes_AS_STRING(value), endpoint.pad_size)
+    return 0
+
+
 cdef void _free_endpoints(Endpoint* endpoints, int count) noexcept:
     cdef int i
     for i in range(count):
         free(endpoints[i].alias.data)
         free(endpoints[i].tensor_name.data)
         free(endpoints[i].default_value)
+        free(endpoints[i].pad_value)
     free(endpoints)
 
 
@@ -202,6 +221,25 @@ cdef class Session:
                 _set_endpoint(
                     &signature.outputs[signature.num_outputs - 1], self.state.graph, alias.encode(),
                     tensor_name.encode(), None)
+            _rank(signature.inputs, [tensor_name.encode() for _, tensor_name, _ in inputs])
+            _rank(signature.outputs, [tensor_name.encode() for _, tensor_name in outputs])
+
+    def set_batching(self, batchable, pad_values):
+        cdef Signature* signature
+        cdef Endpoint* endpoint
+        cdef int i, j
+        if self.num_uses:
+            raise RuntimeError("how requests are merged is said before the first one")
+        for i in range(self.state.num_signatures):
+            signature = &self.state.signatures[i]
+            signature.is_batchable = signature.name.data[:signature.name.size].decode() in batchable
+            for j in range(signature.num_inputs):
+                endpoint = &signature.inputs[j]
+                value = pad_values.get((
+                    signature.name.data[:signature.name.size].decode(),
+                    endpoint.alias.data[:endpoint.alias.size].decode()))
+                if value is not None:
+                    _set_pad_value(endpoint, value)
 
     cdef int begin_use(self) except -1:
         if self.state.session is NULL:

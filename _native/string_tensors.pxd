@@ -9,6 +9,7 @@ from tensorgate._native.tf_c_api cimport TF_Tensor, TF_TString
 # A string tensor of num_elements empty strings, or NULL when memory runs out. Its memory is released by TensorFlow,
 # through our deallocator, when the last tensor that shares it is gone (outputs may share an input's memory).
 cdef TF_Tensor* new_string_tensor(const int64_t* dims, int num_dims, size_t num_elements) noexcept nogil
-# Fills strings[0:num_elements] from the string form of tensor_content: all lengths as varints, then all bytes.
-# False when lengths and bytes do not add up.
+# Whether it is the string form of tensor_content, with so many strings: all lengths as varints, then all bytes.
+cdef bint is_string_content(ProtoReader content, size_t num_elements) noexcept nogil
+# Fills strings[0:num_elements] from it. False when lengths and bytes do not add up.
 cdef bint decode_string_content(ProtoReader content, TF_TString* strings, size_t num_elements) noexcept nogil

@@ -44,6 +44,19 @@ cdef TF_Tensor* new_string_tensor(const int64_t* dims, int num_dims, size_t num_
     return tf.NewTensor(DT_STRING, dims, num_dims, memory, size, _release_strings, NULL)
 
 
+cdef bint is_string_content(ProtoReader content, size_t num_elements) noexcept nogil:
+    cdef uint64_t size, left, total = 0
+    cdef size_t _i
+    for _i in range(num_elements):
+        if not read_varint(&content, &size):
+            return False
+        left = bytes_left(&content)
+        if size > left or total > left - size:
+            return False
+        total += size
+    return total == bytes_left(&content)
+
+
 cdef bint decode_string_content(ProtoReader content, TF_TString* strings, size_t num_elements) noexcept nogil:
     cdef ProtoReader lengths = content
     cdef uint64_t size, left

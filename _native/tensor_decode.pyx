@@ -37,7 +37,7 @@ from tensorgate._native.proto_wire cimport (
     reader_of,
     skip_field,
 )
-from tensorgate._native.string_tensors cimport decode_string_content, new_string_tensor
+from tensorgate._native.string_tensors cimport decode_string_content, is_string_content, new_string_tensor
 from tensorgate._native.tensor_scan cimport (
     FIELD_BOOL_VAL,
     FIELD_DCOMPLEX_VAL,
@@ -216,8 +216,7 @@ cdef size_t _copy_bytes(ProtoReader body, uint8_t* target, size_t wanted) noexce
     return have
 
 
-cdef bint _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) noexcept nogil:
-    """False when the last string is too long to be repeated as often as the shape asks."""
+cdef void _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) noexcept nogil:
     cdef uint32_t field, wire_type
     cdef ProtoReader inner, last
     cdef size_t have = 0, size
@@ -232,15 +231,12 @@ cdef bint _copy_strings(ProtoReader body, TF_TString* strings, size_t wanted) no
         elif not skip_field(&body, field, wire_type):
             break
     size = bytes_left(&last)
-    if size == 0:
-        return True  # the strings left are empty, as they were made
-    # TF_StringCopy does not survive running out of memory, and each repetition is an allocation of its own.
-    if wanted - have > MAX_TENSOR_BYTES // size:
-        return False
+    # Checked again, as all else: of an empty one there is nothing to copy.
+    if size == 0 or wanted - have > MAX_TENSOR_BYTES // size:
+        return
     while have < wanted:
         tf.StringCopy(&strings[have], <const char*>last.pos, size)
         have += 1
-    return True
 
 
 cdef void _repeat_last(uint8_t* target, size_t element_size, size_t have, size_t wanted) noexcept nogil:
@@ -277,76 +273,114 @@ cdef bint _count_elements(const TensorScan* scan, size_t* num_elements) noexcept
     return True
 
 
-cdef DecodeOutcome _decode_string_tensor(
-    const TensorScan* scan, size_t num_elements, TF_Tensor** tensor,
-) noexcept nogil:
-    cdef TF_TString* strings
-    cdef bint good
+cdef bint _are_strings_good(const TensorScan* scan, size_t num_elements) noexcept nogil:
+    """Whether decoding them succeeds, and asks for no more memory than a tensor may have."""
+    cdef ProtoReader body = scan.body
+    cdef ProtoReader inner
+    cdef uint32_t field, wire_type
+    cdef size_t have = 0, size = 0
     if num_elements > MAX_TENSOR_BYTES // sizeof(TF_TString):
-        return DECODE_INVALID
-    # Each string's length takes a byte of the content: seen before memory is taken for them all.
-    if scan.content_size and num_elements > scan.content_size:
-        return DECODE_INVALID
-    tensor[0] = new_string_tensor(scan.dims, scan.num_dims, num_elements)
-    if tensor[0] is NULL:
-        return DECODE_NO_MEMORY
-    strings = <TF_TString*>tf.TensorData(tensor[0])
+        return False
     if num_elements == 0:
-        return DECODED
+        return True
     if scan.content_size:
-        good = decode_string_content(reader_of(scan.content, scan.content_size), strings, num_elements)
+        # Each string's length takes a byte of the content: seen before the lengths are walked.
+        return num_elements <= scan.content_size and is_string_content(
+            reader_of(scan.content, scan.content_size), num_elements)
+    # However long the last string is, so many of them are not too much.
+    if num_elements <= MAX_TENSOR_BYTES // (bytes_left(&body) + 1):
+        return True
+    while have < num_elements and read_tag(&body, &field, &wire_type):
+        if field == FIELD_STRING_VAL and wire_type == WIRE_BYTES:
+            if not read_bytes(&body, &inner):
+                return False
+            size = bytes_left(&inner)
+            have += 1
+        elif not skip_field(&body, field, wire_type):
+            return False
+    # TF_StringCopy does not survive running out of memory, and each repetition is an allocation of its own.
+    return size == 0 or num_elements - have <= MAX_TENSOR_BYTES // size
+
+
+cdef DecodeOutcome measure_tensor(const TensorScan* scan, TensorValues* values) noexcept nogil:
+    cdef size_t num_elements = 0, element_size, size, i
+    if _value_field(scan.dtype) == 0 or not _count_elements(scan, &num_elements):
+        return DECODE_INVALID
+    if scan.dtype == DT_STRING:
+        element_size = sizeof(TF_TString)
+        if not _are_strings_good(scan, num_elements):
+            return DECODE_INVALID
     else:
-        good = _copy_strings(scan.body, strings, num_elements)
-    if good:
-        return DECODED
-    tf.DeleteTensor(tensor[0])
-    tensor[0] = NULL
-    return DECODE_INVALID
+        element_size = tf.DataTypeSize(scan.dtype)
+        if element_size == 0 or num_elements > MAX_TENSOR_BYTES // element_size:
+            return DECODE_INVALID
+        size = num_elements * element_size
+        if size and scan.content_size:
+            if scan.content_size != size:
+                return DECODE_INVALID
+            if scan.dtype == DT_BOOL:
+                for i in range(size):
+                    if scan.content[i] > 1:
+                        return DECODE_INVALID
+    values.body = scan.body
+    values.content = scan.content
+    values.content_size = scan.content_size
+    values.dtype = scan.dtype
+    values.num_elements = num_elements
+    values.element_size = element_size
+    return DECODED
+
+
+cdef void decode_values(const TensorValues* values, uint8_t* target) noexcept nogil:
+    cdef size_t num_elements = values.num_elements
+    cdef size_t element_size = values.element_size
+    cdef size_t have
+    cdef uint32_t value_field = _value_field(values.dtype)
+    if num_elements == 0:
+        return
+    if values.dtype == DT_STRING:
+        if values.content_size:
+            decode_string_content(
+                reader_of(values.content, values.content_size), <TF_TString*>target, num_elements)
+        else:
+            _copy_strings(values.body, <TF_TString*>target, num_elements)
+        return
+    if values.content_size:
+        memcpy(target, values.content, num_elements * element_size)
+        return
+    if values.dtype == DT_COMPLEX64 or values.dtype == DT_COMPLEX128:
+        # Two values an element; an incomplete last pair is dropped.
+        have = _copy_fixed(values.body, value_field, element_size // 2, target, 2 * num_elements) // 2
+    elif fixed_width(value_field):
+        have = _copy_fixed(values.body, value_field, element_size, target, num_elements)
+    elif value_field == FIELD_FLOAT8_VAL:
+        have = _copy_bytes(values.body, target, num_elements)
+    else:
+        have = _copy_varints(values.body, value_field, values.dtype, target, num_elements)
+    _repeat_last(target, element_size, have, num_elements)
 
 
 cdef DecodeOutcome decode_tensor(const TensorScan* scan, TF_Tensor** tensor) noexcept nogil:
-    cdef size_t num_elements = 0, element_size, size, have, i
-    cdef uint32_t value_field = _value_field(scan.dtype)
+    cdef TensorValues values
     cdef uint8_t* target
     tensor[0] = NULL
-    if value_field == 0 or not _count_elements(scan, &num_elements):
+    if measure_tensor(scan, &values) != DECODED:
         return DECODE_INVALID
     if scan.dtype == DT_STRING:
-        return _decode_string_tensor(scan, num_elements, tensor)
-    element_size = tf.DataTypeSize(scan.dtype)
-    if element_size == 0 or num_elements > MAX_TENSOR_BYTES // element_size:
-        return DECODE_INVALID
-    size = num_elements * element_size
-    if size and scan.content_size:
-        if scan.content_size != size:
-            return DECODE_INVALID
-        if scan.dtype == DT_BOOL:
-            for i in range(size):
-                if scan.content[i] > 1:
-                    return DECODE_INVALID
-    tensor[0] = tf.AllocateTensor(scan.dtype, scan.dims, scan.num_dims, size)
+        tensor[0] = new_string_tensor(scan.dims, scan.num_dims, values.num_elements)
+    else:
+        tensor[0] = tf.AllocateTensor(
+            scan.dtype, scan.dims, scan.num_dims, values.num_elements * values.element_size)
     if tensor[0] is NULL:
         return DECODE_NO_MEMORY
-    if size == 0:
+    if values.num_elements == 0:
         return DECODED
     target = <uint8_t*>tf.TensorData(tensor[0])
     if target is NULL:
         tf.DeleteTensor(tensor[0])
         tensor[0] = NULL
         return DECODE_NO_MEMORY
-    if scan.content_size:
-        memcpy(target, scan.content, size)
-        return DECODED
-    if scan.dtype == DT_COMPLEX64 or scan.dtype == DT_COMPLEX128:
-        # Two values an element; an incomplete last pair is dropped.
-        have = _copy_fixed(scan.body, value_field, element_size // 2, target, 2 * num_elements) // 2
-    elif fixed_width(value_field):
-        have = _copy_fixed(scan.body, value_field, element_size, target, num_elements)
-    elif value_field == FIELD_FLOAT8_VAL:
-        have = _copy_bytes(scan.body, target, num_elements)
-    else:
-        have = _copy_varints(scan.body, value_field, scan.dtype, target, num_elements)
-    _repeat_last(target, element_size, have, num_elements)
+    decode_values(&values, target)
     return DECODED
 
 

@@ -55,7 +55,7 @@ class Flag:
 _BOOL, _INT32, _INT64, _FLOAT, _STRING = FlagType
 
 # Reasons that several flags share.
-_NO_BATCHING = "requests are not merged into batches yet"
+_NO_TFLITE_BATCHING = "requests for TensorFlow Lite models are not merged into batches"
 
 UPSTREAM_FLAGS = (
     Flag("port", _INT32, 8500, "TCP port of the gRPC API, on all IPv4 addresses; 0 opens none."),
@@ -70,7 +70,7 @@ UPSTREAM_FLAGS = (
     ),
     Flag("rest_api_timeout_in_ms", _INT32, 30000, "Milliseconds a REST request's run may take; 0 or less: no limit."),
     Flag("rest_api_enable_cors_support", _BOOL, False, "Answer browsers of other origins (CORS headers)."),
-    Flag("enable_batching", _BOOL, False, "Merge requests into batches.", _NO_BATCHING),
+    Flag("enable_batching", _BOOL, False, "Merge requests into batches."),
     Flag(
         "allow_version_labels_for_unavailable_models",
         _BOOL,
@@ -82,14 +82,12 @@ UPSTREAM_FLAGS = (
         _STRING,
         "",
         "Text-format BatchingParameters; needs --enable_batching.",
-        _NO_BATCHING,
     ),
     Flag(
         "enable_per_model_batching_parameters",
         _BOOL,
         False,
         "Look for batching_params.pbtxt in each version's folder; needs --enable_batching.",
-        _NO_BATCHING,
     ),
     Flag(
         "model_config_file",
@@ -199,7 +197,13 @@ UPSTREAM_FLAGS = (
     ),
     Flag("prefer_tflite_model", _BOOL, False, "Serve model.tflite where a version has one."),
     Flag("num_tflite_pools", _INT32, PerCpu(1), "Requests that a TensorFlow Lite model runs at a time."),
-    Flag("num_tflite_interpreters_per_pool", _INT32, 1, "TensorFlow Lite interpreters in a pool.", _NO_BATCHING),
+    Flag(
+        "num_tflite_interpreters_per_pool",
+        _INT32,
+        1,
+        "TensorFlow Lite interpreters in a pool.",
+        _NO_TFLITE_BATCHING,
+    ),
     Flag(
         "enable_signature_method_name_check",
         _BOOL,
@@ -256,6 +260,12 @@ OWN_FLAGS = (
         _BOOL,
         False,
         "Offer the admin API: read the configuration back, list models, add and remove one.",
+    ),
+    Flag(
+        "batching",
+        _STRING,
+        "off",
+        "auto: merge requests into batches, with parameters found while serving; off: as --enable_batching says.",
     ),
     Flag("rest_api_socket_path", _STRING, "", "Path of a UNIX socket on which the HTTP/REST API listens as well."),
     Flag(

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tensorgate.gateway.batching import Batching, BatchingMode, batching_of
 from tensorgate.gateway.config_files import (
     ModelConfig,
     models_of,
@@ -35,6 +36,7 @@ from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorgate.protos.tensorgate.config.model_settings_pb2 import BATCHING_AUTO
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
@@ -123,6 +125,7 @@ class ServerOptions:
     model_settings: SettingsOfModels
     model_settings_file: str
     """Empty: there is none."""
+    batching: Batching
 
     num_workers: int
     """On each device, at least 1."""
@@ -160,6 +163,12 @@ class ServerOptions:
     """What is to be logged at start: of settings that do nothing."""
 
     @property
+    def may_batch(self) -> bool:
+        """Whether requests for any model may be merged into batches."""
+        settings = (self.model_settings.defaults, *self.model_settings.named.values())
+        return self.batching.mode is not BatchingMode.OFF or any(each.batching == BATCHING_AUTO for each in settings)
+
+    @property
     def rest_port(self) -> int | None:
         """REST's port, if it has one: not 0, and not where that is gRPC's (upstream goes on without)."""
         return None if self.rest_api_port in (0, self.grpc_port) else self.rest_api_port
@@ -189,7 +198,12 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         if config_file
         else single_model(parsed.get_string("model_name"), parsed.get_string("model_base_path"))
     )
-    _check_batching(parsed)
+    batching = batching_of(
+        enable_batching=parsed.get_bool("enable_batching"),
+        parameters_file=parsed.get_string("batching_parameters_file"),
+        per_model=parsed.get_bool("enable_per_model_batching_parameters"),
+        batching=_one_of(parsed, "batching", (BatchingMode.OFF.value, BatchingMode.AUTO.value)),
+    )
     platform = _platform_options(parsed)
     models = models_of(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
@@ -233,6 +247,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_isolation=_one_of(parsed, "worker_isolation", WORKER_ISOLATIONS),
         model_memory_budget_bytes=_at_least_zero(parsed, "model_memory_budget_mb") << 20,
         worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
+        batching=batching,
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

@@ -37,7 +37,7 @@ from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
-from tensorgate.gateway.dispatch.dispatcher import Dispatcher
+from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
@@ -84,6 +84,9 @@ logger = logging.getLogger("tensorgate.server")
 # Upstream's: while the models of the start-up configuration load, this many loads a core may run at once.
 INITIAL_LOADS_PER_CPU = 4
 
+# Requests of one version that a worker is handed where requests are merged.
+BATCHING_CREDIT = 4096
+
 # How long workers may take to end when nothing is in flight any more.
 WORKER_STOP_TIMEOUT_S = 5.0
 
@@ -115,7 +118,10 @@ class ServerCore:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._data_plane = DataPlane(options.grpc_edge_threads)
         self._route_table = RouteTable(self._data_plane)
-        self._dispatcher = Dispatcher(self._route_table, self._data_plane)
+        # What is to be merged has to be handed to the worker first; its queues have bounds of their own.
+        limits = DispatchLimits(extra_credit=BATCHING_CREDIT) if options.may_batch else DispatchLimits()
+        self._dispatcher = Dispatcher(self._route_table, self._data_plane, limits)
+        self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
 
@@ -170,6 +176,7 @@ class ServerCore:
                     options.enable_serialization_as_tensor_content,
                     options.prefer_tflite_model,
                     options.num_tflite_pools,
+                    batching=options.batching,
                 ),
                 platforms,
                 plan.load_options,

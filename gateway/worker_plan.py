@@ -101,6 +101,7 @@ class WorkerPlan:
     def load_options(self, name: str, options: LoadOptions) -> LoadOptions:
         """``options`` with what a model has of its own, and with threads for the processors granted."""
         settings = self._model_settings_of(name)
+        options = replace(options, model_settings=settings.SerializeToString(deterministic=True))
         if settings.HasField("golden_tolerance"):
             options = replace(options, golden_tolerance=settings.golden_tolerance)
         config = ConfigProto.FromString(options.session_config)

@@ -10,6 +10,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
+| batching | – | queues |
 | stop | – | – |
 """
 
@@ -43,9 +44,13 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
         "prefer_tflite_model": bool,
         "num_tflite_pools": int,
         "golden_tolerance": float,
+        "batching_mode": str,  # of gateway/batching.py
+        "batching_parameters": bytes,  # a serialized tensorflow.serving.BatchingParameters, or empty
+        "model_settings": bytes,  # a serialized tensorgate.ModelSettings, or empty
     },
     "unload": {"handle": int},
     "ping": {},
+    "batching": {},
     "stop": {},
 }
 
@@ -54,6 +59,7 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "load": {"signature_def_map": bytes, "load_us": int},
     "unload": {},
     "ping": {"in_flight": int, "completed": int, "rss_bytes": int},
+    "batching": {"queues": list},  # each a JSON object: handle, name, version, signature and counters
     "stop": {},
 }
 

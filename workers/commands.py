@@ -4,6 +4,7 @@ A thread of its own owns the control socket and answers pings whatever else goes
 threads, which hand the session to the data loop, or take it back, and answer through the mailbox.
 """
 
+import json
 import logging
 import os
 import threading
@@ -57,12 +58,14 @@ class CommandServer:
         self._mailbox = Mailbox()
         # By handle; written by loader threads, one handle by one thread.
         self._servables: dict[int, Servable] = {}
+        self._names: dict[int, tuple[str, int]] = {}
         self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
         self._handlers: dict[str, Callable[[ControlRequest, Answer], None]] = {
             "hello": self._hello,
             "ping": self._ping,
+            "batching": self._batching,
             "load": self._load,
             "unload": self._unload,
             "stop": self._stop,
@@ -80,6 +83,7 @@ class CommandServer:
     def unload_all(self) -> None:
         """Closes every version that is loaded; after ``stop``, and once the data loop runs nothing any more. Blocks."""
         for handle in self._data_loop.handles:
+            self._tell_batching(handle)
             self._data_loop.withdraw(handle)
             self._servables.pop(handle).close()
 
@@ -146,6 +150,13 @@ class CommandServer:
             }
         )
 
+    def _batching(self, _request: ControlRequest, answer: Answer) -> None:
+        queues = []
+        for handle, (name, version) in list(self._names.items()):  # loader threads add
+            for queue in self._data_loop.batch_queues(handle):
+                queues.append(json.dumps({"handle": handle, "name": name, "version": version, **queue}))
+        answer({"queues": queues})
+
     def _load(self, request: ControlRequest, answer: Answer) -> None:
         fields = request.fields
 
@@ -163,12 +174,13 @@ class CommandServer:
                 return
             took_us = round((time.monotonic() - began) * 1e6)
             try:
-                self._data_loop.register_servable(fields["handle"], servable.runner)
+                self._data_loop.register_servable(fields["handle"], servable.runner, servable.batching)
             except ValueError as error:
                 servable.close()
                 answer(ServingError(Code.INVALID_ARGUMENT, str(error)))
                 return
             self._servables[fields["handle"]] = servable
+            self._names[fields["handle"]] = (fields["name"], fields["version"])
             answer({"signature_def_map": servable.signature_def_map, "load_us": took_us})
 
         self._loaders.submit(load)
@@ -178,10 +190,12 @@ class CommandServer:
 
         def unload() -> None:
             """Waits for the version's last run, and closing frees variables: both can take a while."""
+            self._tell_batching(handle)
             if self._data_loop.withdraw(handle) is None:
                 answer(ServingError(Code.NOT_FOUND, f"no servable has the handle {handle}"))
                 return
             try:
+                self._names.pop(handle, None)
                 self._servables.pop(handle).close()
             except ServingError as error:
                 answer(error)
@@ -189,6 +203,26 @@ class CommandServer:
                 answer({})
 
         self._loaders.submit(unload)
+
+    def _tell_batching(self, handle: int) -> None:
+        """What became of a version's requests that were merged, for the log."""
+        name, version = self._names.get(handle, ("", 0))
+        for queue in self._data_loop.batch_queues(handle):
+            if queue["batches"]:
+                logger.info(
+                    "batching of %s version %d, %s: %d requests, %d rows in %d batches (%.1f rows each, %d of padding),"
+                    " %d refused, %d expired",
+                    name,
+                    version,
+                    queue["signature"],
+                    queue["requests"],
+                    queue["rows"],
+                    queue["batches"],
+                    queue["rows"] / queue["batches"],
+                    queue["padding_rows"],
+                    queue["refused"],
+                    queue["expired"],
+                )
 
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})
@@ -208,6 +242,9 @@ def _open_warm(fields: Mapping[str, Any]) -> Servable:
             fields["outputs_as_content"],
             fields["prefer_tflite_model"],
             fields["num_tflite_pools"],
+            fields["batching_mode"],
+            fields["batching_parameters"],
+            fields["model_settings"],
         ),
     )
     try:

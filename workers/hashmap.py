@@ -23,6 +23,7 @@ class HashmapServable:
     def __init__(self, path: str) -> None:
         self.table: Mapping[bytes, bytes] = read_table(path)
         self.runner = PythonServable(_refuse)
+        self.batching = None
 
     @property
     def signature_def_map(self) -> bytes:

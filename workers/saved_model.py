@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from google.protobuf import text_format
 
 from tensorgate._native import execution_pool
+from tensorgate._native.batching_options import BatchingOptions
 from tensorgate._native.execution_pool import run_once
 from tensorgate._native.session import Session, SessionError
 from tensorgate.protos.status_codes import Code, ServingError
@@ -73,8 +74,9 @@ def open_saved_model(
 class SavedModelServable:
     """A Servable over an open session, which it closes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, batching: BatchingOptions | None = None) -> None:
         self.runner = session
+        self.batching = batching
 
     @property
     def signature_def_map(self) -> bytes:

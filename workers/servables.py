@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from tensorgate._native.batching_options import BatchingOptions
 from tensorgate._native.python_servable import PythonServable
 from tensorgate._native.session import Session
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
+from tensorgate.workers.batching import batching_options, set_batching
 from tensorgate.workers.hashmap import HashmapServable
 from tensorgate.workers.saved_model import TFLITE_MODEL_FILE, SavedModelServable, open_saved_model
 from tensorgate.workers.warmup import WarmupMethod
@@ -32,6 +35,9 @@ class VersionToLoad:
     outputs_as_content: bool
     prefer_tflite_model: bool = False
     num_tflite_pools: int = 1
+    batching_mode: str = "off"
+    batching_parameters: bytes = b""
+    model_settings: bytes = b""
 
 
 class Servable(Protocol):
@@ -48,6 +54,11 @@ class Servable(Protocol):
         ...
 
     @property
+    def batching(self) -> BatchingOptions | None:
+        """How its requests are merged; None: they are not."""
+        ...
+
+    @property
     def warmup_methods(self) -> Mapping[str, WarmupMethod]:
         """What warm-up can replay, by the kind of log; each runs on the calling thread."""
         ...
@@ -60,16 +71,22 @@ class Servable(Protocol):
 def _open_tensorflow(version: VersionToLoad) -> Servable:
     if version.prefer_tflite_model and os.path.exists(os.path.join(version.path, TFLITE_MODEL_FILE)):
         return _open_tflite(version)
-    return SavedModelServable(
-        open_saved_model(
-            version.path,
-            version.version,
-            version.tags,
-            version.session_config,
-            version.checks_method_names,
-            version.outputs_as_content,
-        )
+    settings = ModelSettings.FromString(version.model_settings)
+    batching = batching_options(version.batching_mode, version.batching_parameters, version.path, settings)
+    session = open_saved_model(
+        version.path,
+        version.version,
+        version.tags,
+        version.session_config,
+        version.checks_method_names,
+        version.outputs_as_content,
     )
+    try:
+        set_batching(session, settings)
+    except BaseException:
+        session.close()
+        raise
+    return SavedModelServable(session, batching)
 
 
 def _open_tflite(version: VersionToLoad) -> Servable:

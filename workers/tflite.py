@@ -46,6 +46,7 @@ class TfliteServable:
         self._signature = self._model.signature
         self._version = version
         self.runner = PythonServable(self._answer)
+        self.batching = None
 
     @property
     def signature_def_map(self) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from tensorgate._native import frame_header
+from tensorgate.gateway.batching import NO_BATCHING, Batching
 from tensorgate.gateway.dispatch.socket_reader import SocketReader
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.protos import control_messages
@@ -75,6 +76,9 @@ class LoadOptions:
     """How many requests such a version runs at a time, at least 1."""
     golden_tolerance: float = DEFAULT_GOLDEN_TOLERANCE
     """How far answers may be from those of the version's golden requests: |answer - golden| <= it * (1 + |golden|)."""
+    batching: Batching = NO_BATCHING
+    model_settings: bytes = b""
+    """A serialized tensorgate.ModelSettings, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,9 @@ class WorkerClient:
                 "checks_method_names": options.checks_method_names,
                 "outputs_as_content": options.outputs_as_content,
                 "golden_tolerance": options.golden_tolerance,
+                "batching_mode": options.batching.mode.value,
+                "batching_parameters": options.batching.parameters,
+                "model_settings": options.model_settings,
             },
             None,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import pathlib
 import signal
 import socket
@@ -10,6 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+
+import zmq
+
+from tensorgate.protos import control_messages
 
 HERE = pathlib.Path(__file__).parent
 
@@ -119,6 +124,21 @@ def cpu_s(pid: int) -> float:
     """Processor seconds, user and system, that a process has used."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+def batch_totals(worker_pid: int, model_name: str) -> tuple[int, int]:
+    """(rows, batches) that a worker has merged for a model, asked over its control socket."""
+    arguments = pathlib.Path(f"/proc/{worker_pid}/cmdline").read_bytes().decode().split("\0")
+    values = [each.partition("=")[2] for each in arguments if each.startswith("--control_endpoint=")]
+    endpoint = values[0] if values else arguments[arguments.index("--control_endpoint") + 1]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.connect(endpoint)
+        socket.send(control_messages.pack_request(1, "batching"))
+        if not socket.poll(5000):
+            raise RuntimeError("the worker does not answer")
+        queues = [json.loads(each) for each in control_messages.unpack_reply(socket.recv()).fields["queues"]]
+    found = [queue for queue in queues if queue["name"] == model_name]
+    return sum(queue["rows"] for queue in found), sum(queue["batches"] for queue in found)
 
 
 def child_pids(pid: int) -> list[int]:

@@ -18,6 +18,7 @@ def test_the_table_has_upstreams_suites() -> None:
         ("http_rest_api_handler_test.cc", 9),
         ("json_tensor_test.cc", 38),
         ("server_core_test.cc", 31),
+        ("batching_session_test.cc", 22),
     ]
 
 

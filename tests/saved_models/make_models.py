@@ -4,9 +4,10 @@
 
 Made: half_plus_two (versions 1 and 2, y = x/2 + version), half_plus_version (the same with six versions), echo (one
 signature a dtype), pair (two inputs, two outputs, one of the inputs with a default in signature "with_default"), slow
-(runs as long as it is told), counter (state), softmax (784 inputs, 10 scores), product (no loop, and yet it runs as
-long as its input says), examples (signatures for Classify and Regress on tf.Examples, good ones and bad ones), corrupt
-(its graph cut short), empty (a version folder without a model).
+(runs as long as it is told), counter and keeper (state), rows (sums by row), softmax (784 inputs, 10 scores), mlp (the
+same with two hidden layers), product (no loop, and yet it runs as long as its input says), examples (signatures for
+Classify and Regress on tf.Examples, good ones and bad ones), corrupt (its graph cut short), empty (a version folder
+without a model).
 """
 
 import os
@@ -107,6 +108,48 @@ def counter() -> dict[str, Any]:
     }
 
 
+def keeper() -> dict[str, Any]:
+    """Keeps the rows it is fed, each time those of the last batch: an input's memory may become the variable's."""
+    rows = v1.placeholder(tf.float32, [None, 2], name="rows")
+    kept = v1.get_variable("rows_kept", initializer=tf.zeros([1, 2]), validate_shape=False, use_resource=False)
+    keep = v1.assign(kept, rows, validate_shape=False)
+    asked = v1.placeholder(tf.float32, [None], name="asked")
+    total = tf.reduce_sum(kept)
+    return {
+        "keep": signature({"rows": rows}, {"kept": tf.identity(keep, name="keep_rows")}),
+        "serving_default": signature({"asked": asked}, {"total": tf.add(0.0 * asked, total, name="total")}),
+    }
+
+
+def mlp() -> dict[str, Any]:
+    """Two hidden layers of 1024 with untrained weights, for benchmarks: 784-1024-1024-10."""
+    images = v1.placeholder(tf.float32, [None, 784], name="images")
+    layer = images
+    for i, (num_in, num_out) in enumerate(((784, 1024), (1024, 1024), (1024, 10))):
+        weights = tf.Variable(tf.random.stateless_normal([num_in, num_out], [i, 1], stddev=0.05), name=f"w{i}")
+        layer = layer @ weights
+        layer = tf.nn.relu(layer) if num_out != 10 else tf.nn.softmax(layer, name="scores")
+    return {"predict_images": signature({"images": images}, {"scores": layer})}
+
+
+def rows() -> dict[str, Any]:
+    """Row-wise sums, and how many rows there were: what a batch was like shows in the answer."""
+    x = v1.placeholder(tf.float32, [None, None], name="x")
+    y = v1.placeholder(tf.int64, [None, None], name="y")
+    one = signature(
+        {"x": x},
+        {
+            "same": tf.identity(x, name="same"),
+            "sum": tf.reduce_sum(x, 1, name="sum"),
+            "rows": tf.fill([tf.shape(x)[0]], tf.shape(x)[0], name="num_rows"),
+        },
+    )
+    scalar = signature({"x": x}, {"total": tf.reduce_sum(x, name="total")})
+    first = signature({"x": x}, {"first": tf.identity(x[:1], name="first")})
+    two = signature({"x": x, "y": y}, {"x": tf.identity(x, name="x_out"), "y": tf.add(y, 1, name="y_out")})
+    return {"serving_default": one, "scalar_output": scalar, "first_row": first, "two": two}
+
+
 def softmax() -> dict[str, Any]:
     """The tutorial's model with untrained weights, for benchmarks."""
     images = v1.placeholder(tf.float32, [None, 784], name="images")
@@ -172,7 +215,7 @@ def main(out: pathlib.Path) -> None:
         save(out / "half_plus_two" / str(version), half_plus(version))
     for version in range(1, 7):
         save(out / "half_plus_version" / str(version), half_plus(version))
-    for build in (echo, pair, slow, product, counter, softmax, examples):
+    for build in (echo, pair, slow, product, counter, keeper, rows, softmax, mlp, examples):
         save(out / build.__name__ / "1", build)
     save(out / "corrupt" / "1", half_plus(1))
     graph = out / "corrupt" / "1" / "saved_model.pb"

@@ -66,6 +66,7 @@ OWN = [
     ("model_settings_file", "string", ""),
     ("models_ready_timeout_s", "float", 900.0),
     ("enable_model_admin", "bool", False),
+    ("batching", "string", "off"),
     ("rest_api_socket_path", "string", ""),
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
@@ -93,6 +94,9 @@ OWN = [
 ACTING = {
     "port",
     "ssl_config_file",
+    "enable_batching",
+    "batching_parameters_file",
+    "enable_per_model_batching_parameters",
     "grpc_socket_path",
     "rest_api_port",
     "rest_api_timeout_in_ms",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tensorgate.gateway.batching import Batching, BatchingMode
 from tensorgate.gateway.config_files import ModelConfig, single_model
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.model_settings import SettingsOfModels
@@ -68,6 +69,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         worker_isolation="device",
         model_memory_budget_bytes=0,
         worker_stuck_timeout_s=0.0,
+        batching=Batching(),
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,
@@ -211,6 +213,7 @@ def test_what_upstream_refuses_is_refused_in_its_words(arguments: tuple[str, ...
         "--readiness=models:",
         "--grpc_edge=carrier_pigeon",
         "--worker_transport=horse",
+        "--batching=maybe",
         "--grpc_edge_threads=-1",
         "--worker_command='open",
         "--grpc_channel_arguments=a=1,b",
@@ -235,8 +238,26 @@ def test_a_unix_socket_is_enough_to_listen_on() -> None:
     assert (options.grpc_port, options.grpc_socket_path) == (0, "/run/s")
 
 
-def test_batching_parameters_beside_batching_are_accepted() -> None:
-    assert options_of("--enable_batching", "--batching_parameters_file=/x").models
+@pytest.mark.parametrize(
+    ("arguments", "mode"),
+    [
+        ((), BatchingMode.OFF),
+        (("--enable_batching",), BatchingMode.COMMON),
+        (("--enable_batching", "--enable_per_model_batching_parameters"), BatchingMode.PER_MODEL),
+        (("--enable_per_model_batching_parameters",), BatchingMode.OFF),
+        (("--batching=AUTO",), BatchingMode.AUTO),
+    ],
+)
+def test_the_batching_flags_say_where_parameters_come_from(arguments: tuple[str, ...], mode: BatchingMode) -> None:
+    options = options_of(*arguments)
+    assert options.batching.mode is mode
+    assert options.may_batch == (mode is not BatchingMode.OFF)
+
+
+def test_one_model_with_auto_is_enough_to_hand_workers_more(tmp_path: Path) -> None:
+    path = tmp_path / "settings"
+    path.write_text('model { name: "a" batching: BATCHING_AUTO }', encoding="ascii")
+    assert options_of(f"--model_settings_file={path}").may_batch
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ def test_a_request_comes_out_as_it_went_in() -> None:
         "prefer_tflite_model": True,
         "num_tflite_pools": 2,
         "golden_tolerance": 1e-4,
+        "batching_mode": "off",
+        "batching_parameters": b"",
+        "model_settings": b"",
     }
     request = control_messages.unpack_request(control_messages.pack_request(3, "load", **fields))
     assert (request.id, request.command, request.fields) == (3, "load", fields)
