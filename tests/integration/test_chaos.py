@@ -20,6 +20,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 
+from tensorgate.protos.tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -129,6 +130,7 @@ class Scene:
         self._numbers = itertools.count(1)
         self._good: dict[str, list[int]] = {name: [] for name in MODELS}
         self._corrupt: list[pathlib.Path] = []
+        self._num_versions = dict.fromkeys(MODELS, 1)
         self.newest: dict[str, int] = {}
         for name in MODELS:
             self.base_paths[name].mkdir()
@@ -148,9 +150,10 @@ class Scene:
         return made.rename(self.base_paths[name] / str(version))
 
     def act(self, server: ModelServer) -> str:
-        """Does one thing to one model or one worker; what it was. Reloads of good and bad configs belong here too."""
+        """Does one thing to one model, one worker or the configuration; what it was."""
         name = self._random.choice(MODELS)
-        action = self._random.choice([self._add, self._add, self._remove, self._spoil, self._kill, self._stop])
+        actions = [self._add, self._add, self._remove, self._spoil, self._kill, self._stop]
+        action = self._random.choice([*actions, self._reload, self._reload_badly])
         return action(name, server)
 
     def _add(self, name: str, _server: ModelServer) -> str:
@@ -194,11 +197,37 @@ class Scene:
             os.kill(workers[worker], number)
         return f"{number.name} to {worker}"
 
-    def calm(self) -> None:
-        """What is corrupt goes away."""
+    def _config(self) -> ReloadConfigRequest:
+        """Of the models, each with one version or, after ``_reload``, maybe two."""
+        request = ReloadConfigRequest()
+        for name, path in self.base_paths.items():
+            model = request.config.model_config_list.config.add(
+                name=name, base_path=str(path), model_platform="tensorflow"
+            )
+            model.model_version_policy.latest.num_versions = self._num_versions[name]
+        return request
+
+    def _reload(self, name: str, server: ModelServer) -> str:
+        self._num_versions[name] = self._random.choice([1, 2])
+        server.model_service.HandleReloadConfigRequest(self._config(), timeout=DEADLINE_S)
+        return f"reload: {self._num_versions[name]} versions of {name}"
+
+    def _reload_badly(self, _name: str, server: ModelServer) -> str:
+        request = self._config()
+        spoilt = self._random.choice(["base_path", "model_platform", "name"])
+        setattr(request.config.model_config_list.config[0], spoilt, MODELS[1])
+        with pytest.raises(grpc.RpcError) as caught:
+            server.model_service.HandleReloadConfigRequest(request, timeout=DEADLINE_S)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        return f"reload with a wrong {spoilt}"
+
+    def calm(self, server: ModelServer) -> None:
+        """What is corrupt goes away, and each model has one version again."""
         for path in self._corrupt:
             shutil.rmtree(path)
         self._corrupt.clear()
+        self._num_versions = dict.fromkeys(MODELS, 1)
+        server.model_service.HandleReloadConfigRequest(self._config(), timeout=DEADLINE_S)
 
 
 def is_up(log: str, worker: str) -> bool:
@@ -265,7 +294,7 @@ def test_chaos(start_server: StartServer, saved_models: pathlib.Path, tmp_path: 
             time.sleep(pause.uniform(0.1, 1.0))
             resident_at.append(resident_mb(gateway))
         assert load.wrong == [], history
-        scene.calm()
+        scene.calm(server)
         for name in MODELS:
             wait_until(lambda name=name: serves_the_newest(server, scene, name), f"{name} at its newest {history}", 90)  # type: ignore[misc]
         wait_until(lambda: server.rest("GET", "/readyz")[0] == 200, f"ready {history}", 60)
