@@ -20,8 +20,6 @@ cdef enum:
     MAX_BATCH_RANK = 8
     # Of run times and batch sizes: 1, 2, up to 4, up to 8, … rows; the last one is for all that are larger.
     NUM_SIZE_CLASSES = 15
-    # What auto merges at most unless it is told otherwise.
-    AUTO_MAX_BATCH_SIZE = 256
 
 
 cdef struct BatchParameters:
