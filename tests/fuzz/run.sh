@@ -28,7 +28,8 @@ export CC=$clang
 if [[ -z ${TENSORGATE_FUZZ_NOBUILD:-} ]]; then
 TENSORGATE_SANITIZE="fuzzer-no-link${sanitizers:+,$sanitizers}" "$python" -m pip install --quiet \
   --disable-pip-version-check --no-build-isolation --no-deps --upgrade --target "$built/site" \
-  --config-settings=build-dir="$built/cmake" "$root" 2> "$built/log" || { cat "$built/log" >&2; exit 1; }
+  --config-settings=install.strip=false --config-settings=build-dir="$built/cmake" "$root" \
+  2> "$built/log" || { cat "$built/log" >&2; exit 1; }
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 # shellcheck disable=SC2086
 "$clang" -O2 -g -fPIC -shared -I"$include" "$root/tests/fuzz/driver.c" -o "$built/driver.so" \
