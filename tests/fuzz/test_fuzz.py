@@ -53,6 +53,8 @@ def mutated(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
 
 
 @pytest.mark.timeout(300)
+# protobuf's reader of text has Python decode escapes, which warns of unknown ones.
+@pytest.mark.filterwarnings("ignore:.*invalid escape sequence:DeprecationWarning")
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_takes_any_bytes(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in ("tensor", "predict"):

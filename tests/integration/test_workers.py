@@ -206,7 +206,9 @@ def test_a_version_that_serves_and_then_kills_whoever_loads_it_again_ends_and_th
     for path in base_paths.values():
         shutil.copytree(own_model("half_plus_two", 1) / "1", path / "1")
         shutil.rmtree(tmp_path / "models")
-    server = start_server(config_flag(tmp_path, base_paths), f"--worker_command={sys.executable} {FAKE_WORKER}")
+    # Nobody waits for the fragile one, which does not come back.
+    flags = [f"--worker_command={sys.executable} {FAKE_WORKER}", "--readiness=models:good"]
+    server = start_server(config_flag(tmp_path, base_paths), *flags)
     (base_paths["fragile"] / "1" / "crash").touch()
     os.kill(server.worker_pid, signal.SIGKILL)
     wait_until(lambda: version_status(server, "fragile", 1)["state"] == "END", "the end of the fragile version")

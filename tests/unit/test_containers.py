@@ -24,8 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILES = ["Dockerfile.cpu", "Dockerfile.gpu"]
 EDGE_COUNTERS = (
-    "accepted", "closed", "protocol_errors", "rapid_resets", "keepalive_deaths", "succeeded", "failed", "cancelled",
-    "refused_for_memory", "received_bytes", "sent_bytes",
+    "accepted", "closed", "protocol_errors", "rapid_resets", "keepalive_deaths", "tls_failures", "succeeded", "failed",
+    "cancelled", "refused_for_memory", "received_bytes", "sent_bytes",
 )  # fmt: skip
 
 

@@ -533,7 +533,13 @@ def test_the_list_of_models_and_the_inference_protocols_health_are_there_from_th
 def test_requests_are_counted_as_upstream_counts_them(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> None:
     counts = RequestCounts()
     handlers = Handlers(dispatcher, FakeMonitor(), executor, None, MAX_INFLATED_BYTES)
-    app = RestApp(handlers, enable_cors=False, max_body_bytes=MAX_BODY_BYTES, counts=counts)
+    app = RestApp(
+        handlers,
+        enable_cors=False,
+        max_body_bytes=MAX_BODY_BYTES,
+        quick_predict=partial(QuickPredict, dispatcher, executor, None),
+        counts=counts,
+    )
     app.set_ready(True)
     for verb, path in (
         ("POST", PREDICT_PATH),
