@@ -9,10 +9,9 @@ Source: tensorflow_serving/model_servers/server.cc, servables/tensorflow/bundle_
 from dataclasses import dataclass
 from enum import Enum
 
-from google.protobuf import text_format
-
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.servables.tensorflow.session_bundle_config_pb2 import BatchingParameters
+from tensorgate.protos.text_proto import read_text_proto
 
 
 class BatchingMode(str, Enum):
@@ -54,25 +53,11 @@ def batching_of(*, enable_batching: bool, parameters_file: str, per_model: bool,
         return Batching(BatchingMode.AUTO)
     if not enable_batching:
         return NO_BATCHING
-    parameters = _read(parameters_file) if parameters_file else BatchingParameters()
+    parameters = read_text_proto(parameters_file, BatchingParameters) if parameters_file else BatchingParameters()
     if parameters.HasField("num_batch_threads") and parameters.num_batch_threads.value < 1:
         raise _invalid(f"num_batch_threads must be positive; was {parameters.num_batch_threads.value}")
     mode = BatchingMode.PER_MODEL if per_model else BatchingMode.COMMON
     return Batching(mode, parameters.SerializeToString(deterministic=True))
-
-
-def _read(path: str) -> BatchingParameters:
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    parameters = BatchingParameters()
-    try:
-        text_format.Parse(text.decode(), parameters)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
-    return parameters
 
 
 def _invalid(message: str) -> ServingError:

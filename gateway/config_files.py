@@ -17,7 +17,6 @@ from tensorgate.gateway.sources.file_system_storage_path_source import (
     SpecificVersions,
     VersionPolicy,
 )
-from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.control_messages import HASHMAP_PLATFORM, TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config import model_server_config_pb2 as config_pb2
@@ -26,6 +25,7 @@ from tensorgate.protos.tensorflow_serving.config.file_system_storage_path_source
 )
 from tensorgate.protos.tensorflow_serving.config.logging_config_pb2 import LoggingConfig
 from tensorgate.protos.tensorflow_serving.config.monitoring_config_pb2 import MonitoringConfig
+from tensorgate.protos.text_proto import read_text_proto
 
 # Upstream's stock server has the first one only.
 PLATFORMS = (TENSORFLOW_PLATFORM, HASHMAP_PLATFORM)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings, ModelSettingsList
+from tensorgate.protos.text_proto import read_text_proto
 
 
 @dataclass(frozen=True, slots=True)

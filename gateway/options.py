@@ -32,11 +32,11 @@ from tensorgate.gateway.session_config import (
     with_mixed_precision,
     with_xla,
 )
-from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import BATCHING_AUTO
+from tensorgate.protos.text_proto import read_text_proto
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")

@@ -6,7 +6,6 @@ Source: tensorflow_serving/model_servers/server.cc, config/platform_config.proto
 session_bundle_config.proto.
 """
 
-from tensorgate.gateway.text_proto import read_text_proto
 from tensorgate.protos.control_messages import TENSORFLOW_PLATFORM
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.platform_config_pb2 import PlatformConfigMap
@@ -14,6 +13,7 @@ from tensorgate.protos.tensorflow_serving.servables.tensorflow.saved_model_bundl
     SavedModelBundleSourceAdapterConfig,
 )
 from tensorgate.protos.tensorflow_serving.servables.tensorflow.session_bundle_config_pb2 import SessionBundleConfig
+from tensorgate.protos.text_proto import read_text_proto
 
 # What a worker's session has no counterpart for; set, they are named in the log.
 WITHOUT_EFFECT = (

@@ -15,11 +15,10 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from google.protobuf import text_format
-
 from tensorgate._native.tls_context import TlsContext
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
+from tensorgate.protos.text_proto import read_text_proto
 
 logger = logging.getLogger("tensorgate.tls")
 
@@ -45,16 +44,7 @@ def read_tls_config(path: str) -> TlsConfig:
     Raises ServingError: INVALID_ARGUMENT where the text is no SSLConfig, or OpenSSL takes no key or certificate of it;
     the code of the file system's error where the file cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    message = SSLConfig()
-    try:
-        text_format.Parse(text.decode(), message)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ServingError(Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{path}': {error}") from error
+    message = read_text_proto(path, SSLConfig)
     config = TlsConfig(
         message.server_key.encode(), message.server_cert.encode(), message.custom_ca.encode(), message.client_verify
     )

@@ -11,17 +11,16 @@ import os
 import struct
 from collections.abc import Mapping
 
-from google.protobuf import text_format
-
 from tensorgate._native.batching_options import BatchingOptions
 from tensorgate._native.session import Session
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorgate.protos.tensorflow_serving.servables.tensorflow.session_bundle_config_pb2 import BatchingParameters
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings, PadValue
+from tensorgate.protos.text_proto import read_text_proto
 
 PER_MODEL_FILE = "batching_params.pbtxt"
 
@@ -154,19 +153,13 @@ def _checked(parameters: BatchingParameters, num_threads: int, settings: ModelSe
 
 
 def _read(path: str) -> BatchingParameters | None:
+    """None where there is no such file. Raises as read_text_proto does."""
     try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    parameters = BatchingParameters()
-    try:
-        text_format.Parse(text.decode(), parameters)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise _invalid(f"Invalid protobuf file: '{path}': {error}") from error
-    return parameters
+        return read_text_proto(path, BatchingParameters)
+    except ServingError as error:
+        if error.code is Code.NOT_FOUND:
+            return None
+        raise
 
 
 def _is_batchable(signature: SignatureDef) -> bool:
