@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictResponse
-from tests.harness.model_server import ModelServer, StartServer, floats, predict_request
+from tests.harness.model_server import ModelServer, StartServer, floats, predict_request, wait_until
 
 ModelConfig = Callable[..., str]
 
@@ -66,5 +66,7 @@ def test_only_a_version_with_parameters_of_its_own_is_batched_when_they_are_per_
         f"--model_base_path={base_path}", "--model_name=half", "--enable_batching",
         "--enable_per_model_batching_parameters",
     )  # fmt: skip
+    # It was written to a moment ago, so that version 1 may be served first.
+    wait_until(lambda: "AVAILABLE" in str(server.rest("GET", "/v1/models/half/versions/2")), "version 2 available")
     code, body = server.predict_rest("half", {"inputs": [1.0, 2.0]})
     assert (code, body) == (400, {"error": "Task size 2 is larger than maximum input batch size 1"})
