@@ -10,18 +10,12 @@ Source: tensorflow_serving/model_servers/server_core.h, server.cc (the order of 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable
 
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.cgroup import OomKills
-from tensorgate.gateway.config_files import ModelConfig
-from tensorgate.gateway.console.overview import Overview, ServerFacts
-from tensorgate.gateway.console.server import ConsoleOptions, ConsoleServer
-from tensorgate.gateway.console.state_history import StateHistory
-from tensorgate.gateway.console.traffic import RequestTraffic, TrafficHistory
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
     AvailabilityPreservingPolicy,
@@ -40,7 +34,7 @@ from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
-from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
+from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
@@ -48,19 +42,10 @@ from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
-from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
-from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
-from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
-from tensorgate.gateway.monitoring.readiness import Readiness
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
-from tensorgate.gateway.monitoring.request_logger import RequestLogger, sampling_rate
-from tensorgate.gateway.monitoring.request_totals import RequestTotals
-from tensorgate.gateway.monitoring.serving_metrics import ServingMetrics
-from tensorgate.gateway.monitoring.traces import make_traces
+from tensorgate.gateway.operator_view import OperatorView, ServerParts
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.admin import AdminPages
-from tensorgate.gateway.rest.model_status import model_list_json
-from tensorgate.gateway.rest.operator_pages import OperatorPages
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.gateway.rpc.edge import make_grpc_edge
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
@@ -75,7 +60,7 @@ from tensorgate.gateway.sources.file_system_storage_path_source import FileSyste
 from tensorgate.gateway.sources.resource_estimate import estimated_bytes
 from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
-from tensorgate.protos.status_codes import ServingError, of_os_error
+from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
@@ -124,22 +109,6 @@ class ServerCore:
         self._route_table.set_labels({model.name: model.version_labels for model in options.models})
         self._bus: EventBus[ServableState] = EventBus()
         self._monitor = ServableStateMonitor(self._bus)
-
-        # What operators see.
-        self._readiness = Readiness(
-            options.readiness, self._model_names, self._routed_versions, lambda: self._placement.trouble
-        )
-        self._bus.subscribe(self._readiness.take)
-        self._load_times = LoadTimes()
-        self._bus.subscribe(self._load_times.take)
-        self._request_logger = RequestLogger(self._data_plane, {}, options.saved_model_tags)
-        self._access_log_file: logging.Handler | None = None
-        self._traces = make_traces() if options.tracing else None
-        self._access_log = AccessLog(
-            self._data_plane,
-            writes_lines=bool(options.access_log),
-            on_records=None if self._traces is None else self._traces.take,
-        )
 
         # Workers.
         oom_kills = OomKills()
@@ -208,13 +177,27 @@ class ServerCore:
             plan.check,
         )
         self._settings_of = self._model_config.settings_of
-        self._model_config.watch(lambda current: self._log_requests_of(current.models))
         self._bus.subscribe(self._model_config.on_state)
         self._model_config_file = ModelConfigFile(
             options.model_config_file,
             options.model_settings_file,
             options.model_config_file_poll_wait_s,
             self._model_config,
+            clock,
+        )
+
+        self._view = OperatorView(
+            options,
+            ServerParts(
+                self._data_plane,
+                self._dispatcher,
+                self._route_table,
+                self._bus,
+                self._monitor,
+                self._pool,
+                self._placement,
+                self._model_config,
+            ),
             clock,
         )
 
@@ -235,32 +218,11 @@ class ServerCore:
             make_handlers(
                 prediction_service,
                 ModelService(self._monitor, self._model_config),
-                HealthService(self._readiness),
-                ReflectionService(lambda: self._readiness.is_ending),
+                HealthService(self._view.readiness),
+                ReflectionService(lambda: self._view.readiness.is_ending),
                 ModelAdminService(admin),
             ),
             clock,
-        )
-        totals = RequestTotals(self._data_plane)
-        metrics = MetricsPage(
-            ServerCollector(
-                self._grpc.name,
-                options.grpc_edge,
-                lambda: self._grpc.counters,
-                self._data_plane.counters,
-                lambda: self._data_plane.num_outstanding,
-            ),
-            ModelCollector(
-                totals,
-                self._data_plane.unrouted,
-                self._load_times,
-                self._states,
-                self._in_flight,
-                self._worker_statuses,
-            ),
-        )
-        serving_metrics = ServingMetrics(
-            totals, self._data_plane.unrouted, rest_counts, grpcio_counts, lambda: self._request_logger.counts
         )
         self._rest = (
             RestServer(
@@ -274,86 +236,22 @@ class ServerCore:
                     socket_path=options.rest_api_socket_path,
                     ssl_context=None if self._rest_tls is None else self._rest_tls.context,
                 ),
-                OperatorPages(
-                    lambda: self._readiness.trouble,
-                    metrics.text,
-                    frozenset(path.encode() for path in options.serving_metrics_paths),
-                    serving_metrics.text,
-                    lambda: model_list_json(self._monitor, self._all_model_names()),
-                ),
+                self._view.pages(self._grpc, rest_counts, grpcio_counts),
                 rest_counts,
                 AdminPages(admin, loop),
             )
             if options.serves_rest
             else None
         )
-        self._console = self._make_console(options, totals) if options.console_port else None
-
-    def _make_console(self, options: ServerOptions, totals: RequestTotals) -> ConsoleServer:
-        traffic = TrafficHistory(RequestTraffic(totals, lambda: self._data_plane.num_outstanding, self._in_flight))
-        started_us = self._clock.time_us()
-        overview = Overview(
-            lambda: ServerFacts(
-                version=metadata.version("tensorgate"),
-                grpc_edge=self._grpc.name,
-                grpc_port=self._grpc.port,
-                rest_port=None if self._rest is None else self._rest.port,
-                started_us=started_us,
-            ),
-            lambda: self._readiness.trouble,
-            lambda: self._route_table.snapshot.labels,
-            StateHistory(self._bus),
-            lambda: self._pool.supervisors,
-            traffic,
-        )
-        return ConsoleServer(
-            ConsoleOptions(options.console_port, options.console_address, options.rest_api_timeout_s),
-            self._dispatcher,
-            self._monitor,
-            overview,
-            traffic,
-            self._clock,
+        self._console = (
+            self._view.console(self._grpc, lambda: None if self._rest is None else self._rest.port)
+            if options.console_port
+            else None
         )
 
     def _model_settings(self, name: str) -> ModelSettings:
         """What holds for the model now."""
         return self._settings_of(name)
-
-    # --- what operators see, on any thread ----------------------------------------------------------------------------
-
-    def _model_names(self) -> list[str]:
-        """Of the configuration."""
-        return [model.name for model in self._model_config.current.models]
-
-    def _all_model_names(self) -> list[str]:
-        """Of the configuration, and of what there was before."""
-        return list(dict.fromkeys([*self._model_names(), *self._monitor.names()]))
-
-    def _states(self) -> list[ServableState]:
-        return [state for name in self._monitor.names() for state in self._monitor.versions(name)]
-
-    def _routed_versions(self, name: str) -> list[RoutedVersion]:
-        return list(self._route_table.snapshot.versions.get(name, {}).values())
-
-    def _in_flight(self) -> dict[tuple[str, int], int]:
-        return {
-            (name, version): routed.num_pins
-            for name, versions in self._route_table.snapshot.versions.items()
-            for version, routed in versions.items()
-        }
-
-    def _worker_statuses(self) -> list[WorkerStatus]:
-        return [self._worker_status(supervisor) for supervisor in self._pool.supervisors]
-
-    def _worker_status(self, supervisor: Supervisor) -> WorkerStatus:
-        worker = supervisor.worker
-        if worker is None:
-            return WorkerStatus(supervisor.name, False, supervisor.num_starts, 0, 0, 0)
-        health = worker.health
-        rss_bytes = 0 if health is None else health.rss_bytes
-        return WorkerStatus(
-            supervisor.name, True, supervisor.num_starts, rss_bytes, *self._dispatcher.worker_load(worker)
-        )
 
     # --- the life cycle -----------------------------------------------------------------------------------------------
 
@@ -388,7 +286,7 @@ class ServerCore:
                 self._rest = None
         if self._options.rest_port_is_grpc_port:
             logger.error("--rest_api_port is the same as --port (%d): no REST API there", self._options.grpc_port)
-        self._open_logs()
+        self._view.open_logs()
         if self._console is not None:
             try:
                 await self._console.start()
@@ -403,7 +301,7 @@ class ServerCore:
         await self._model_config.wait_for_first_models()
         self._manager.set_max_parallel_loads(self._options.num_load_threads)
         # Before the edge: its clients' first question may be the health service's.
-        self._readiness.set_started()
+        self._view.readiness.set_started()
         await self._grpc.start()
         self._watch_certificates()
         if self._rest is not None:
@@ -417,25 +315,6 @@ class ServerCore:
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
-
-    def _open_logs(self) -> None:
-        options = self._options
-        if options.access_log:
-            try:
-                self._access_log_file = open_access_log(options.access_log, options.log_format)
-            except OSError as error:
-                raise of_os_error(error, options.access_log) from error
-        if options.access_log or self._traces is not None:
-            share = options.access_log_sample if options.access_log else 0.0
-            self._data_plane.sample_requests(share, self._traces is not None)
-            self._access_log.start()
-        self._log_requests_of(options.models)
-
-    def _log_requests_of(self, models: Sequence[ModelConfig]) -> None:
-        """Has the requests of those models logged that say so, and of no others."""
-        configs = {model.name: model.logging_config for model in models if model.logging_config is not None}
-        self._request_logger.use(configs)
-        self._route_table.set_log_shares({name: sampling_rate(each) for name, each in configs.items()})
 
     def _watch_certificates(self) -> None:
         """Has certificates replaced when their files change."""
@@ -453,7 +332,7 @@ class ServerCore:
         loop = asyncio.get_running_loop()
         for watching in self._watching:
             watching.cancel()
-        self._readiness.begin_shutdown()
+        self._view.readiness.begin_shutdown()
         rest = self._rest
         # First, since a reload may wait for longer than the grace.
         await self._model_config_file.stop()
@@ -470,13 +349,7 @@ class ServerCore:
         # What still runs has outlived the drain or its client, and a run cannot be interrupted.
         is_running = self._dispatcher.num_outstanding > 0
         # They come round a last time while there is something to read.
-        await asyncio.to_thread(self._access_log.stop)
-        await asyncio.to_thread(self._request_logger.stop)
-        if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
-        if self._access_log_file is not None:
-            self._access_log_file.close()
-            self._access_log_file = None
+        await self._view.close_logs()
         self._dispatcher.close()
         await self._pool.stop(0.0 if is_running else WORKER_STOP_TIMEOUT_S)
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.
