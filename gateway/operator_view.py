@@ -72,19 +72,28 @@ class OperatorView:
         parts.bus.subscribe(self._load_times.take)
         self._totals = RequestTotals(parts.data_plane)
         self._request_logger = RequestLogger(parts.data_plane, {}, options.saved_model_tags)
+        # Each is written by the edge it is of.
+        self.rest_counts, self.grpcio_counts = RequestCounts(), RequestCounts()
+        self.serving_metrics = ServingMetrics(
+            self._totals,
+            parts.data_plane.unrouted,
+            self.rest_counts,
+            self.grpcio_counts,
+            lambda: self._request_logger.counts,
+        )
         parts.model_config.watch(lambda current: self._log_requests_of(current.models))
         self._access_log_file: logging.Handler | None = None
-        self._traces = make_traces() if options.tracing else None
+        self.traces = make_traces() if options.tracing else None
         self._access_log = AccessLog(
             parts.data_plane,
             writes_lines=bool(options.access_log),
-            on_records=None if self._traces is None else self._traces.take,
+            on_records=None if self.traces is None else self.traces.take,
         )
 
     # --- what it makes for others -------------------------------------------------------------------------------------
 
-    def pages(self, grpc: GrpcEdge, rest_counts: RequestCounts, grpcio_counts: RequestCounts) -> OperatorPages:
-        """The REST server's pages for operators. The counts are of what Python's edges serve."""
+    def pages(self, grpc: GrpcEdge) -> OperatorPages:
+        """The REST server's pages for operators."""
         parts = self._parts
         metrics = MetricsPage(
             ServerCollector(
@@ -103,18 +112,11 @@ class OperatorView:
                 self._worker_statuses,
             ),
         )
-        serving_metrics = ServingMetrics(
-            self._totals,
-            parts.data_plane.unrouted,
-            rest_counts,
-            grpcio_counts,
-            lambda: self._request_logger.counts,
-        )
         return OperatorPages(
             lambda: self.readiness.trouble,
             metrics.text,
             frozenset(path.encode() for path in self._options.serving_metrics_paths),
-            serving_metrics.text,
+            self.serving_metrics.text,
             lambda: model_list_json(parts.monitor, self._all_model_names()),
         )
 
@@ -158,9 +160,9 @@ class OperatorView:
                 self._access_log_file = open_access_log(options.access_log, options.log_format)
             except OSError as error:
                 raise of_os_error(error, options.access_log) from error
-        if options.access_log or self._traces is not None:
+        if options.access_log or self.traces is not None:
             share = options.access_log_sample if options.access_log else 0.0
-            self._parts.data_plane.sample_requests(share, self._traces is not None)
+            self._parts.data_plane.sample_requests(share, self.traces is not None)
             self._access_log.start()
         self._log_requests_of(options.models)
 
@@ -168,8 +170,8 @@ class OperatorView:
         """Writes and sends what is left, while the data plane can still be read. Fine if they never opened."""
         await asyncio.to_thread(self._access_log.stop)
         await asyncio.to_thread(self._request_logger.stop)
-        if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
         if self._access_log_file is not None:
             self._access_log_file.close()
             self._access_log_file = None

@@ -42,7 +42,6 @@ from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
-from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.operator_view import OperatorView, ServerParts
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.admin import AdminPages
@@ -203,8 +202,7 @@ class ServerCore:
 
         # Edges.
         admin = ModelAdmin(self._model_config, self._monitor, is_enabled=options.enable_model_admin)
-        grpcio_counts, rest_counts = RequestCounts(), RequestCounts()
-        prediction_service = PredictionService(self._dispatcher, grpcio_counts)
+        prediction_service = PredictionService(self._dispatcher, self._view.grpcio_counts)
         self._grpc = make_grpc_edge(
             options.grpc_edge,
             GrpcOptions(
@@ -217,7 +215,7 @@ class ServerCore:
             prediction_service,
             make_handlers(
                 prediction_service,
-                ModelService(self._monitor, self._model_config),
+                ModelService(self._monitor, self._model_config, self._view.serving_metrics.first_point),
                 HealthService(self._view.readiness),
                 ReflectionService(lambda: self._view.readiness.is_ending),
                 ModelAdminService(admin),
@@ -236,9 +234,10 @@ class ServerCore:
                     socket_path=options.rest_api_socket_path,
                     ssl_context=None if self._rest_tls is None else self._rest_tls.context,
                 ),
-                self._view.pages(self._grpc, rest_counts, grpcio_counts),
-                rest_counts,
+                self._view.pages(self._grpc),
+                self._view.rest_counts,
                 AdminPages(admin, loop),
+                self._view.traces,
             )
             if options.serves_rest
             else None

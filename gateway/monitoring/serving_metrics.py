@@ -68,13 +68,7 @@ class ServingMetrics:
 
     def text(self) -> bytes:
         """The page, as UTF-8; from any thread."""
-        counters: dict[str, list[tuple[_Labels, int]]] = {
-            "request_count": self._request_count(),
-            "request_log_count": [
-                ((("model_name", model), ("status_code", status)), number)
-                for (model, status), number in self._log_counts().items()
-            ],
-        }
+        counters = self._counters()
         histograms: dict[str, list[tuple[_Labels, _Histogram]]] = {
             "request_latency": self._request_latency(),
             "runtime_latency": self._runtime_latency(),
@@ -88,6 +82,20 @@ class ServingMetrics:
             for labels, histogram in sorted(histograms.get(name, [])):
                 lines.extend(_histogram_lines(shown, labels, histogram))
         return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def first_point(self, path: str) -> int:
+        """Where the first point of a counter stands, such as /tensorflow/serving/request_count; 0 for anything else."""
+        points = self._counters().get(path.removeprefix(_PREFIX), []) if path.startswith(_PREFIX) else []
+        return min(points)[1] if points else 0
+
+    def _counters(self) -> dict[str, list[tuple[_Labels, int]]]:
+        return {
+            "request_count": self._request_count(),
+            "request_log_count": [
+                ((("model_name", model), ("status_code", status)), number)
+                for (model, status), number in self._log_counts().items()
+            ],
+        }
 
     def _request_count(self) -> list[tuple[_Labels, int]]:
         numbers: dict[tuple[str, str], int] = {}

@@ -1,10 +1,11 @@
 """Spans of requests that their clients trace: edge → queue → run, for OpenTelemetry.
 
 Beside a request's line: made from the records that the native threads keep of requests whose traceparent says that they
-are sampled, after the fact, on the access log's thread; a request that nobody traces costs nothing here.
+are sampled, after the fact, on the access log's thread; a request that nobody traces costs nothing here. REST puts a
+span of its own around them, which has the time that JSON takes as well.
 
-Source: W3C Trace Context (the header), OpenTelemetry's semantic conventions for RPC (names of attributes). What the
-worker tells are durations, so its spans lie where they fit: the run before the reply, the queue before the run.
+Source: W3C Trace Context (the header), OpenTelemetry's semantic conventions for RPC and HTTP (names of attributes).
+What the worker tells are durations, so its spans lie where they fit: the run before the reply, the queue before it.
 """
 
 import logging
@@ -18,7 +19,9 @@ from tensorgate.gateway.monitoring.access_log import RequestRecord, method_name
 from tensorgate.protos.status_codes import Code, ServingError
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span
 
 logger = logging.getLogger("tensorgate.traces")
 
@@ -71,18 +74,11 @@ class Traces:
         from opentelemetry import trace  # noqa: PLC0415
 
         ended_us, name, version, method, request_id, code, is_native, _, total_us, queue_us, run_us, rows = record[:12]
-        match = _TRACEPARENT.fullmatch(record[15])
-        if match is None or not int(match[3], 16) & 1:
+        context = _context_of(record[15])
+        if context is None:
             return
-        parent = trace.SpanContext(
-            int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=trace.TraceFlags(int(match[3], 16))
-        )
-        if not parent.is_valid:
-            return
-        context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
         end_ns = ended_us * 1000 + offset_ns
         attributes: dict[str, str | int] = {
-            "rpc.system": "grpc" if is_native else "python",
             "rpc.method": method_name(method),
             "rpc.grpc.status_code": code,
             "tensorgate.model": name,
@@ -90,10 +86,12 @@ class Traces:
             "tensorgate.request_id": request_id,
             "tensorgate.batch_rows": rows,
         }
+        if is_native:
+            attributes["rpc.system"] = "grpc"
         whole = self._tracer.start_span(
             f"{method_name(method)} {name}",
             context,
-            trace.SpanKind.SERVER,
+            trace.SpanKind.SERVER if is_native else trace.SpanKind.INTERNAL,
             attributes,
             start_time=end_ns - total_us * 1000,
         )
@@ -109,6 +107,52 @@ class Traces:
             run.end(end_ns)
         whole.end(end_ns)
 
+    def begin(self, traceparent: bytes, verb: str, api: str, model: str) -> "HttpSpan | None":
+        """The span of an HTTP request for the model that has come as a whole; None where its client does not trace it.
+
+        On any thread; does not wait for the exporter. ``api``: what is behind the colon of its URL.
+        """
+        from opentelemetry import trace  # noqa: PLC0415
+
+        context = _context_of(traceparent.decode("latin-1"))
+        if context is None:
+            return None
+        route = f"/v1/models/{{model}}:{api}"
+        attributes = {"http.request.method": verb, "http.route": route, "tensorgate.model": model}
+        return HttpSpan(self._tracer.start_span(f"{verb} {route}", context, trace.SpanKind.SERVER, attributes))
+
     def close(self) -> None:
         """Sends what there is; blocks for as long as OpenTelemetry's export timeouts let it."""
         self._provider.shutdown()
+
+
+class HttpSpan:
+    """An HTTP request that is being answered; ``end`` once."""
+
+    def __init__(self, span: "Span") -> None:
+        self._span = span
+        context = span.get_span_context()
+        self.traceparent = b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags)
+        """For what is done for the request, in the worker and elsewhere."""
+
+    def end(self, code: Code, status: int) -> None:
+        """The answer is there: the code that it stands for, and HTTP's."""
+        from opentelemetry.trace import StatusCode  # noqa: PLC0415
+
+        self._span.set_attribute("http.response.status_code", status)
+        if code is not Code.OK:
+            self._span.set_status(StatusCode.ERROR, code.name)
+        self._span.end()
+
+
+def _context_of(traceparent: str) -> "Context | None":
+    """With the client's span as the current one; None unless its header says that it is sampled."""
+    from opentelemetry import trace  # noqa: PLC0415
+
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or not int(match[3], 16) & 1:
+        return None
+    parent = trace.SpanContext(
+        int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=trace.TraceFlags(int(match[3], 16))
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(parent)) if parent.is_valid else None

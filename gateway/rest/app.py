@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from tensorgate.gateway.dispatch.call import Cancellable
+from tensorgate.gateway.dispatch.call import Cancellable, RequestMetadata
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
+from tensorgate.gateway.monitoring.traces import Traces
 from tensorgate.gateway.rest.admin import AdminPages, is_admin_path
-from tensorgate.gateway.rest.handlers import Handlers
+from tensorgate.gateway.rest.handlers import Handlers, metadata_of
 from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import (
     INTERNAL_ERROR,
@@ -73,15 +74,18 @@ class RestApp:
         pages: OperatorPages | None = None,
         counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
         counts: of the API's requests; only this changes it. Without admin_pages their paths are as unknown as any.
+        traces: where spans of requests go whose clients trace them; None: there are none.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._quick_predict = quick_predict
         self._admin_pages = admin_pages
+        self._traces = traces
         self._enable_cors = enable_cors
         self._pages = OperatorPages() if pages is None else pages
         self._counts = RequestCounts() if counts is None else counts
@@ -142,16 +146,30 @@ class RestApp:
         """Application: predicts in JSON have a quick way."""
         if head.verb != "POST" or head.protobuf_type or head.is_gzip or not is_api_path(head.raw_path):
             return None
+        if head.traceparent and self._traces is not None:
+            return None  # one that is traced has a head like no other's
         try:
             route = parse_route(head.verb, head.raw_path, head.query_string)
         except ServingError:
             return None
         if not isinstance(route, InferenceRoute) or route.method is not InferenceMethod.PREDICT:
             return None
-        return partial(self._predict_quickly, route.model.name, self._quick_predict(route.model), head.accepts_gzip)
+        return partial(
+            self._predict_quickly,
+            route.model.name,
+            self._quick_predict(route.model),
+            metadata_of(head),
+            head.accepts_gzip,
+        )
 
     def _predict_quickly(
-        self, model: str, predict: QuickPredict, accepts_gzip: bool, body: bytes, on_answer: Callable[[Answer], None]
+        self,
+        model: str,
+        predict: QuickPredict,
+        metadata: RequestMetadata,
+        accepts_gzip: bool,
+        body: bytes,
+        on_answer: Callable[[Answer], None],
     ) -> Cancellable | None:
         if self._trouble() is not None:
             return None
@@ -161,7 +179,7 @@ class RestApp:
             self._count(model, code, InferenceMethod.PREDICT.value, began_s)
             on_answer(self._finished(answer))
 
-        return predict.begin(body, accepts_gzip=accepts_gzip, on_answer=finish)
+        return predict.begin(body, metadata, accepts_gzip=accepts_gzip, on_answer=finish)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
@@ -176,8 +194,16 @@ class RestApp:
 
     async def _infer(self, head: RequestHead, route: InferenceRoute, body_parts: list[bytes]) -> Answer:
         began_s = time.monotonic()
+        span = None
+        if head.traceparent and self._traces is not None:
+            span = self._traces.begin(head.traceparent, head.verb, route.method.value, route.model.name)
+            if span is not None:
+                # What the worker does for it is a part of it.
+                head = replace(head, traceparent=span.traceparent)
         code, answer = await self._answered(head, self._handlers.infer(route, head, body_parts))
         self._count(route.model.name, code, route.method.value, began_s)
+        if span is not None:
+            span.end(code, answer.status)
         return self._finished(answer)
 
     async def _administer(self, head: RequestHead, pages: AdminPages, body_parts: list[bytes]) -> Answer:

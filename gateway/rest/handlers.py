@@ -74,6 +74,11 @@ class RequestDispatcher(Protocol):
         ...
 
 
+def metadata_of(head: RequestHead) -> RequestMetadata:
+    """What a request takes along to its worker."""
+    return RequestMetadata(traceparent=head.traceparent) if head.traceparent else NO_METADATA
+
+
 class Handlers:
     """Answers the routes of the API. All methods run on one loop, the REST thread's."""
 
@@ -110,14 +115,17 @@ class Handlers:
         body_parts.clear()
         if head.is_gzip:
             body = await self._inflate(body)
+        metadata = metadata_of(head)
         if head.protobuf_type:
-            answer = await self._pass_on(route, body, head.protobuf_type)
+            answer = await self._pass_on(route, body, head.protobuf_type, metadata)
         elif route.method is InferenceMethod.PREDICT:
-            answer = await self._predict(route.model, body)
+            answer = await self._predict(route.model, body, metadata)
         elif route.method is InferenceMethod.CLASSIFY:
-            answer = await self._infer_examples(route.model, body, Method.CLASSIFY, classification_response_json)
+            answer = await self._infer_examples(
+                route.model, body, Method.CLASSIFY, classification_response_json, metadata
+            )
         else:
-            answer = await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
+            answer = await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json, metadata)
         if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
             deflated = await self._run(len(answer.body), deflate, answer.body)
             return deflated_answer(deflated, answer.content_type)
@@ -144,7 +152,7 @@ class Handlers:
         finally:
             pin.release()
 
-    async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
+    async def _predict(self, model: ModelAddress, body: bytes, metadata: RequestMetadata) -> Answer:
         is_small = len(body) <= OFFLOAD_BYTES
         document = parse_predict_request(body) if is_small else await self._run_in_pool(parse_predict_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
@@ -161,13 +169,18 @@ class Handlers:
             pin.release()
             raise
         del document  # the parsed JSON is many times larger than the request
-        reply = (await self._submit(pin, Method.PREDICT, payload)).payload
+        reply = (await self._submit(pin, Method.PREDICT, payload, metadata)).payload
         if len(reply) <= OFFLOAD_BYTES:
             return json_answer(predict_response_json(reply, form))
         return json_answer(await self._run_in_pool(predict_response_json, reply, form))
 
     async def _infer_examples(
-        self, model: ModelAddress, body: bytes, method: Method, response_json: Callable[[bytes | memoryview], bytes]
+        self,
+        model: ModelAddress,
+        body: bytes,
+        method: Method,
+        response_json: Callable[[bytes | memoryview], bytes],
+        metadata: RequestMetadata,
     ) -> Answer:
         document = await self._run(len(body), parse_inference_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
@@ -178,10 +191,12 @@ class Handlers:
             pin.release()
             raise
         del document
-        reply = (await self._submit(pin, method, payload)).payload
+        reply = (await self._submit(pin, method, payload, metadata)).payload
         return json_answer(await self._run(len(reply), response_json, reply))
 
-    async def _pass_on(self, route: InferenceRoute, body: bytes, protobuf_type: bytes) -> Answer:
+    async def _pass_on(
+        self, route: InferenceRoute, body: bytes, protobuf_type: bytes, metadata: RequestMetadata
+    ) -> Answer:
         """A message in, a message out; neither is looked into."""
         method, message_name = _MESSAGES[route.method]
         model_spec = read_model_spec(body, route.model, message_name)
@@ -192,7 +207,7 @@ class Handlers:
             pin.release()
             raise
         try:
-            reply = await self._submit(pin, method, payload)
+            reply = await self._submit(pin, method, payload, metadata)
         except ServingError as error:
             if error.code is Code.INTERNAL and not error.message:
                 # Which is what gRPC clients are told of bytes that are no message.
@@ -201,10 +216,10 @@ class Handlers:
             raise
         return Answer(200, bytes(reply.payload), protobuf_type)
 
-    async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
+    async def _submit(self, pin: Pin, method: Method, payload: bytes, metadata: RequestMetadata) -> Reply:
         """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""
         deadline_s = None if self._run_timeout_s is None else time.monotonic() + self._run_timeout_s
-        call = self._dispatcher.submit(pin, method, payload, NO_METADATA, deadline_s)
+        call = self._dispatcher.submit(pin, method, payload, metadata, deadline_s)
         try:
             return await call
         except asyncio.CancelledError:

@@ -28,6 +28,7 @@ _HEADERS_THAT_MATTER = frozenset(
         b"expect",
         b"host",
         b"origin",
+        b"traceparent",
         b"transfer-encoding",
     }
 )
@@ -65,6 +66,8 @@ class RequestHead:
     host: bytes = b""
     origin: bytes = b""
     """These two as they were sent, for who has to know whose page in a browser asks."""
+    traceparent: bytes = b""
+    """As it was sent; what it says is for those who trace."""
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Takes notice of one header; ``name`` in any case."""
@@ -89,6 +92,8 @@ class RequestHead:
             self.expects_continue = value.strip().lower() == b"100-continue"
         elif name == b"host":
             self.host = value
+        elif name == b"traceparent":
+            self.traceparent = value.strip()
         else:  # origin
             self.origin = value
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)

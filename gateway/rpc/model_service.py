@@ -35,20 +35,14 @@ class Reloader(Protocol):
         ...
 
 
-def _no_metric(_name: str) -> int:
-    return 0
-
-
 class ModelService:
     """Reads the state monitor, and passes reloads on. The status may be asked for from any thread, and never blocks."""
 
-    def __init__(
-        self, monitor: StateMonitor, reloader: Reloader, metric_value: Callable[[str], int] = _no_metric
-    ) -> None:
-        """``metric_value``: what the first point of a metric of that name stands at, 0 for one that is not known."""
+    def __init__(self, monitor: StateMonitor, reloader: Reloader, first_point: Callable[[str], int]) -> None:
+        """``first_point``: ServingMetrics.first_point, for those who ask how far a reload has moved a metric."""
         self._monitor = monitor
         self._reloader = reloader
-        self._metric_value = metric_value
+        self._first_point = first_point
 
     def get_model_status(self, request: bytes) -> bytes:
         """A serialized GetModelStatusRequest to a serialized response; a version_label is ignored, as upstream.
@@ -83,14 +77,14 @@ class ModelService:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently"
                 " supported",
             )
-        before = {name: self._metric_value(name) for name in message.metric_names}
+        before = {name: self._first_point(name) for name in message.metric_names}
         outcome = await self._reloader.reload(message.config)
         if outcome.error is not None:
             raise outcome.error
         return ReloadConfigResponse(
             status=StatusProto(),
             metric=[
-                Metric(name=name, int64_value_increase=self._metric_value(name) - value)
+                Metric(name=name, int64_value_increase=self._first_point(name) - value)
                 for name, value in before.items()
             ],
         ).SerializeToString()

@@ -123,11 +123,18 @@ class ModelServer:
         (endpoint,) = [each for each in arguments if each.startswith("--data_endpoint=ipc://")]
         return pathlib.Path(endpoint.removeprefix("--data_endpoint=ipc://")).parent
 
-    def rest(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 30) -> tuple[int, Any]:
+    def rest(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        timeout_s: float = 30,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
         """Status and parsed JSON (or text) of one REST request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=timeout_s)
         with contextlib.closing(connection):
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             text = response.read().decode()
         try:

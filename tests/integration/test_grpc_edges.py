@@ -132,7 +132,7 @@ class Served:
         self.readiness.set_started()
         handlers = make_handlers(
             prediction_service,
-            ModelService(monitor, ScriptedReloader()),
+            ModelService(monitor, ScriptedReloader(), lambda _name: 0),
             HealthService(self.readiness),
             ReflectionService(lambda: self.readiness.is_ending),
         )

@@ -36,8 +36,8 @@ def version(name: str, number: int, method: Method, entrypoint: int = NATIVE_EDG
     total[2] = run[1] = by_code[0]
     empty = [0] * 34
     requests = (
-        entrypoint, int(method), by_code, (total, 20 * by_code[0]), (empty, 0), (run, 15 * by_code[0]),
-        ([0] * 15, 0), 0, 100, 200,
+        "serving_default", entrypoint, int(method), by_code, (total, 20 * by_code[0]), (empty, 0),
+        (run, 15 * by_code[0]), ([0] * 15, 0), 0, 100, 200,
     )  # fmt: skip
     return name, number, [requests]
 
@@ -81,7 +81,7 @@ def test_numbers_of_a_model_stay_when_its_versions_go() -> None:
     totals = RequestTotals(source)
     metrics = ServingMetrics(totals, dict, RequestCounts(), RequestCounts())
     source.present, source.retired = [version("m", 2, Method.PREDICT, OK=4)], source.present
-    assert list(totals.by_version()) == [("m", 2, Method.PREDICT)]
+    assert list(totals.by_version()) == [("m", 2, "serving_default", Method.PREDICT)]
     for _ in range(2):
         assert b':tensorflow:serving:request_count{model_name="m",status="OK"} 7\n' in metrics.text()
 
@@ -135,3 +135,12 @@ def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
 
 def test_the_limits_are_upstreams() -> None:
     assert [f"{limit:g}" for limit in LATENCY_LIMITS_US] == LIMITS[:-1]
+
+
+def test_a_counters_first_point_is_that_of_the_page() -> None:
+    unrouted = {("a", int(Method.PREDICT), int(Code.NOT_FOUND)): 7}
+    source = Source(version("m", 1, Method.PREDICT, OK=3))
+    metrics = ServingMetrics(RequestTotals(source), lambda: unrouted, RequestCounts(), RequestCounts())
+    assert metrics.first_point("/tensorflow/serving/request_count") == 7
+    for other in ("/tensorflow/serving/request_latency", "/tensorflow/serving/request_log_count", "request_count", ""):
+        assert metrics.first_point(other) == 0

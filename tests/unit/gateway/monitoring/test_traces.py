@@ -66,3 +66,31 @@ def test_an_error_is_marked_and_has_no_parts() -> None:
 )
 def test_what_is_not_traced_makes_no_spans(traceparent: str) -> None:
     assert spans_of(record(traceparent)) == {}
+
+
+def test_an_http_request_has_a_span_that_its_records_are_children_of() -> None:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter)
+    begun = traces.begin(f"00-{TRACE_ID}-{PARENT_ID}-01".encode(), "POST", "predict", "m")
+    assert begun is not None
+    traces.take([record(begun.traceparent.decode())])
+    begun.end(Code.NOT_FOUND, 404)
+    traces.close()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    whole, inner = spans["POST /v1/models/{model}:predict"], spans["predict m"]
+    assert f"{whole.parent.span_id:016x}" == PARENT_ID
+    assert inner.parent.span_id == whole.context.span_id
+    assert {f"{span.context.trace_id:032x}" for span in spans.values()} == {TRACE_ID}
+    assert whole.attributes["http.response.status_code"] == 404
+    assert whole.status.description == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("traceparent", [b"", b"\xff", f"00-{TRACE_ID}-{PARENT_ID}-00".encode()])
+def test_an_http_request_that_is_not_traced_has_none(traceparent: bytes) -> None:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    traces = Traces(InMemorySpanExporter())
+    assert traces.begin(traceparent, "POST", "predict", "m") is None
+    traces.close()

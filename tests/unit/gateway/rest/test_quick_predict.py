@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tensorgate.gateway.dispatch.call import Cancellable
+from tensorgate.gateway.monitoring.traces import Traces
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
@@ -40,12 +41,19 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-def make_app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, *, enable_cors: bool = False) -> RestApp:
+def make_app(
+    dispatcher: FakeDispatcher,
+    executor: ThreadPoolExecutor,
+    *,
+    enable_cors: bool = False,
+    traces: Traces | None = None,
+) -> RestApp:
     app = RestApp(
         Handlers(dispatcher, None, executor, None, 1 << 20),  # type: ignore[arg-type]  # no status is asked for
         enable_cors=enable_cors,
         max_body_bytes=1 << 30,
         quick_predict=partial(QuickPredict, dispatcher, executor, None),
+        traces=traces,
     )
     app.set_ready(True)
     return app
@@ -202,3 +210,43 @@ def test_each_versions_own_signature_counts(app: RestApp, dispatcher: FakeDispat
         assert dtypes == [types_pb2.DT_FLOAT, types_pb2.DT_INT64]
 
     asyncio.run(scenario())
+
+
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_the_traceparent_goes_along_either_way(dispatcher: FakeDispatcher, app: RestApp) -> None:
+    async def scenario() -> None:
+        head = head_of(PATH, (b"Traceparent", TRACEPARENT))
+        assert await quick_answer(app, head, b'{"instances": [1]}') == await long_answer(
+            app, head, b'{"instances": [1]}'
+        )
+        assert [each.metadata.traceparent for each in dispatcher.submitted] == [TRACEPARENT] * 2
+
+    asyncio.run(scenario())
+
+
+def test_what_is_traced_goes_the_long_way_as_part_of_a_span(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
+) -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed: the extra tracing brings it")
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter)
+    app = make_app(dispatcher, executor, traces=traces)
+
+    async def scenario() -> None:
+        assert app.quick(head_of()) is not None
+        head = head_of(PATH, (b"traceparent", TRACEPARENT))
+        assert app.quick(head) is None
+        assert (await long_answer(app, head, b'{"instances": [1]}')).status == 200
+
+    asyncio.run(scenario())
+    traces.close()
+    (span,) = exporter.get_finished_spans()
+    (submitted,) = dispatcher.submitted
+    assert submitted.metadata.traceparent.split(b"-")[1:3] == [
+        TRACEPARENT.split(b"-")[1],
+        b"%016x" % span.context.span_id,
+    ]

@@ -31,7 +31,7 @@ def service() -> ModelService:
         (2, ManagerState.LOADING, None),
     ):
         bus.publish(ServableState(ServableId("m", version), state, error, 5))
-    return ModelService(monitor, ScriptedReloader())
+    return ModelService(monitor, ScriptedReloader(), lambda _name: 0)
 
 
 def ask(service: ModelService, request: GetModelStatusRequest) -> list[ModelVersionStatus]:
