@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 from posix.unistd cimport close
@@ -32,8 +32,9 @@ from tensorgate._native.posix cimport (
     pthread_mutex_t,
     pthread_mutex_unlock,
 )
+from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_end cimport dispatcher_cancel, request_free, request_new
-from tensorgate._native.route_table cimport PublishedVersion
+from tensorgate._native.route_table cimport PublishedVersion, signature_place
 from tensorgate._native.zmq_api cimport message_of_copy, zmq, zmq_msg_t
 
 
@@ -41,6 +42,7 @@ cdef enum:
     # Below these a copy costs less than an object that keeps the memory, and its life.
     COPY_REQUEST_BELOW_BYTES = 64 * 1024
     COPY_REPLY_BELOW_BYTES = 32 * 1024
+    MULTI_INFERENCE = 4  # dispatch.call.Method
 
 
 cdef struct QueueState:
@@ -125,6 +127,19 @@ cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
         # With the mutex: the queue would else be free to go.
         eventfd_write(queue.event_fd, 1)
     pthread_mutex_unlock(&queue.mutex)
+
+
+cdef size_t _signature_of(Request* request) noexcept nogil:
+    """Where a request that has its version, method and payload is counted."""
+    cdef ModelSpecView spec
+    cdef const uint8_t* data = <const uint8_t*>zmq.msg_data(&request.payload)
+    cdef bint is_read
+    if request.method == MULTI_INFERENCE:
+        is_read = scan_task_spec_view(data, request.payload_size, &spec)
+    else:
+        is_read = scan_model_spec_view(data, request.payload_size, 1, &spec)
+    # Bytes that are no message are the worker's to refuse.
+    return signature_place(request.version, spec.signature_name, spec.signature_name_size) if is_read else 0
 
 
 cdef void _submit_ticket(Task* task) noexcept nogil:
@@ -295,6 +310,7 @@ cdef class CompletionQueue:
             raise
         request.version = &version.state
         request.method = method
+        request.signature = _signature_of(request)
         request.priority = priority
         request.sampled = sampled
         # A header that is longer than any valid one is left out.

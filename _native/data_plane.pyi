@@ -5,7 +5,7 @@ from typing_extensions import Self, disjoint_base
 from tensorgate._native.route_table import PublishedVersion, Routes
 
 _Histogram = tuple[list[int], int]
-_MethodRequests = tuple[int, int, list[int], _Histogram, _Histogram, _Histogram, _Histogram, int, int, int]
+_MethodRequests = tuple[str, int, int, list[int], _Histogram, _Histogram, _Histogram, _Histogram, int, int, int]
 _VersionRequests = tuple[str, int, list[_MethodRequests]]
 _RequestRecord = tuple[int, str, int, int, int, int, bool, bool, int, int, int, int, int, int, int, str]
 
@@ -79,10 +79,11 @@ class DataPlane:
     def request_stats(self) -> tuple[list[_VersionRequests], list[_VersionRequests]]:
         """What was counted so far: of versions that the plane keeps, and of those that went since the last call.
 
-        A version: its model's name, its number, and a tuple for each entrypoint (0: Python's edges, 1: the native gRPC
-        edge) and method that had a request: (entrypoint, method, requests by canonical code, total, queue and run
-        times of those that succeeded, rows of batches, padding rows, request bytes, reply bytes). Times and rows are
-        (requests by bucket, sum), in microseconds and with the limits of request_stats.
+        A version: its model's name, its number, and a tuple for each signature, entrypoint (0: Python's edges, 1: the
+        native gRPC edge) and method that had a request: (signature, entrypoint, method, requests by canonical code,
+        total, queue and run times of those that succeeded, rows of batches, padding rows, request bytes, reply bytes).
+        Times and rows are (requests by bucket, sum), in microseconds and with the limits of request_stats. The
+        signature is one that PublishedVersion was given, or OTHER_SIGNATURES of request_stats.
         """
 
     def unrouted(self) -> dict[tuple[str, int, int], int]:

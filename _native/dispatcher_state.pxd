@@ -50,6 +50,7 @@ cdef struct Request:
     int64_t priority         # larger leaves the queue earlier
     bint sampled
     bint is_native           # it came by the native gRPC edge
+    size_t signature         # where it is counted, see signature_place
     uint8_t traceparent[MAX_TRACEPARENT]
     size_t traceparent_size
     int64_t deadline_us      # monotonic clock, -1: none

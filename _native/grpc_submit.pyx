@@ -15,7 +15,7 @@ from tensorgate._native.grpc_state cimport SPEC_IN_TASKS, GrpcCall, GrpcServer
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_account cimport account_unrouted
 from tensorgate._native.request_end cimport request_free, request_new
-from tensorgate._native.route_table cimport VersionState, resolve_route, unpin_version
+from tensorgate._native.route_table cimport VersionState, resolve_route, signature_place, unpin_version
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from tensorgate._native.zmq_api cimport message_of_malloc, zmq
 
@@ -64,6 +64,8 @@ cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
     if request is NULL:
         _refuse_pinned(call, version)
         return
+    # While the message that the name is in is the call's.
+    request.signature = signature_place(version, spec.signature_name, spec.signature_name_size)
     zmq.msg_close(&request.payload)
     if not message_of_malloc(&request.payload, call.message, call.message_size):
         zmq.msg_init(&request.payload)

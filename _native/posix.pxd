@@ -132,9 +132,18 @@ cdef extern from *:
     static inline void tensorgate_atomic_store(int64_t* number, int64_t value) {
       __atomic_store_n(number, value, __ATOMIC_SEQ_CST);
     }
+    static inline void* tensorgate_load_pointer(void* place) {
+      return __atomic_load_n((void**)place, __ATOMIC_SEQ_CST);
+    }
+    static inline void* tensorgate_swap_pointer(void* place, void* value) {
+      return __atomic_exchange_n((void**)place, value, __ATOMIC_SEQ_CST);
+    }
     #endif
     """
     # The number after the change.
     int64_t atomic_add "tensorgate_atomic_add" (int64_t* number, int64_t change) noexcept nogil
     int64_t atomic_load "tensorgate_atomic_load" (int64_t* number) noexcept nogil
     void atomic_store "tensorgate_atomic_store" (int64_t* number, int64_t value) noexcept nogil
+    # The pointer at place; swapping gives the former one.
+    void* load_pointer "tensorgate_load_pointer" (void* place) noexcept nogil
+    void* swap_pointer "tensorgate_swap_pointer" (void* place, void* value) noexcept nogil

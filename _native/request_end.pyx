@@ -31,7 +31,7 @@ from tensorgate._native.request_account cimport (
     record_push,
 )
 from tensorgate._native.request_queue cimport list_remove, queue_remove, table_remove, version_line_leave
-from tensorgate._native.request_stats cimport NUM_CODES, NUM_METHODS, MethodStats, count_success
+from tensorgate._native.request_stats cimport NUM_CODES, MethodStats, count_success, stats_place
 from tensorgate._native.route_table cimport unpin_version
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN
 from tensorgate._native.worker_frames cimport send_cancel
@@ -94,11 +94,11 @@ cdef void _record(Request* request, int code, const Outcome* outcome, int64_t no
 
 
 cdef inline MethodStats* _stats_of(Request* request) noexcept nogil:
-    """NULL: its version's requests are not counted."""
+    """NULL: its version's requests are not counted, or there is no memory for it."""
     if request.version.stats is NULL:
         return NULL
-    return &request.version.stats[request.dispatcher.index].methods[request.is_native][
-        request.method if request.method < NUM_METHODS else 0]
+    return stats_place(
+        &request.version.stats[request.dispatcher.index], request.signature, request.is_native, request.method)
 
 
 cdef void _count_error(Request* request, int code, const Outcome* outcome) noexcept nogil:

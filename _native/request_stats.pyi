@@ -3,3 +3,6 @@ LATENCY_LIMITS_US: tuple[float, ...]
 
 ROW_LIMITS: tuple[float, ...]
 """Likewise of the buckets of batches' rows."""
+
+OTHER_SIGNATURES: str
+"""What requests are counted under whose signature a version does not have, or has one too many."""

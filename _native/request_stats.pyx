@@ -9,6 +9,10 @@ is above it).
 from libc.math cimport ceil
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from tensorgate._native.posix cimport load_pointer
 
 
 cdef uint64_t[NUM_LATENCY_BUCKETS - 1] latency_limits
@@ -29,6 +33,7 @@ cdef tuple _exponential(double first, double growth, int count, uint64_t* whole)
 
 LATENCY_LIMITS_US = _exponential(10, 1.8, NUM_LATENCY_BUCKETS - 1, latency_limits)
 ROW_LIMITS = _exponential(1, 2, NUM_ROW_BUCKETS - 1, row_limits)
+OTHER_SIGNATURES = "other"
 
 
 cdef inline int _bucket_of(const uint64_t* limits, int num_limits, uint64_t value) noexcept nogil:
@@ -68,48 +73,52 @@ cdef void count_success(
 # --- for Python -------------------------------------------------------------------------------------------------------
 
 
-cdef tuple _histogram(const VersionStats* threads, size_t num_threads, int entrypoint, int method, int which):
-    cdef const MethodStats* stats
-    cdef const LatencyHistogram* histogram
-    cdef size_t thread
-    cdef int i
-    buckets = [0] * NUM_LATENCY_BUCKETS
-    sum_us = 0
+cdef void free_stats(VersionStats* threads, size_t num_threads) noexcept:
+    cdef size_t thread, signature
+    cdef int entrypoint, method
     for thread in range(num_threads):
-        stats = &threads[thread].methods[entrypoint][method]
-        histogram = &stats.total if which == 0 else &stats.queue if which == 1 else &stats.run
-        for i in range(NUM_LATENCY_BUCKETS):
-            buckets[i] += histogram.buckets[i]
-        sum_us += histogram.sum_us
-    return buckets, sum_us
+        for signature in range(NUM_SIGNATURES):
+            for entrypoint in range(NUM_ENTRYPOINTS):
+                for method in range(NUM_METHODS):
+                    free(threads[thread].methods[signature][entrypoint][method])
+    free(threads)
 
 
-cdef list read_stats(const VersionStats* threads, size_t num_threads):
-    cdef const MethodStats* stats
-    cdef size_t thread
-    cdef int entrypoint, method, i
+cdef tuple _histogram(const LatencyHistogram* histogram):
+    return [histogram.buckets[i] for i in range(NUM_LATENCY_BUCKETS)], histogram.sum_us
+
+
+cdef bint _add_up(
+        VersionStats* threads, size_t num_threads, size_t signature, int entrypoint, int method, MethodStats* total):
+    """False: no thread had such a request."""
+    cdef const uint64_t* numbers
+    cdef size_t thread, i
+    cdef bint is_any = False
+    memset(total, 0, sizeof(MethodStats))
+    for thread in range(num_threads):
+        numbers = <const uint64_t*>load_pointer(&threads[thread].methods[signature][entrypoint][method])
+        if numbers is not NULL:
+            is_any = True
+            # There is nothing but numbers in it.
+            for i in range(sizeof(MethodStats) // sizeof(uint64_t)):
+                (<uint64_t*>total)[i] += numbers[i]
+    return is_any
+
+
+cdef list read_stats(VersionStats* threads, size_t num_threads, tuple signatures):
+    cdef MethodStats total
+    cdef size_t signature
+    cdef int entrypoint, method
+    names = (OTHER_SIGNATURES, *signatures)
     found = []
-    for entrypoint in range(NUM_ENTRYPOINTS):
-        for method in range(NUM_METHODS):
-            by_code = [0] * NUM_CODES
-            rows = [0] * NUM_ROW_BUCKETS
-            sum_rows = sum_padding_rows = request_bytes = reply_bytes = 0
-            for thread in range(num_threads):
-                stats = &threads[thread].methods[entrypoint][method]
-                for i in range(NUM_CODES):
-                    by_code[i] += stats.by_code[i]
-                for i in range(NUM_ROW_BUCKETS):
-                    rows[i] += stats.row_buckets[i]
-                sum_rows += stats.sum_rows
-                sum_padding_rows += stats.sum_padding_rows
-                request_bytes += stats.request_bytes
-                reply_bytes += stats.reply_bytes
-            if any(by_code):
-                found.append((
-                    entrypoint, method, by_code,
-                    _histogram(threads, num_threads, entrypoint, method, 0),
-                    _histogram(threads, num_threads, entrypoint, method, 1),
-                    _histogram(threads, num_threads, entrypoint, method, 2),
-                    (rows, sum_rows), sum_padding_rows, request_bytes, reply_bytes,
-                ))
+    for signature in range(<size_t>len(names)):
+        for entrypoint in range(NUM_ENTRYPOINTS):
+            for method in range(NUM_METHODS):
+                if _add_up(threads, num_threads, signature, entrypoint, method, &total):
+                    found.append((
+                        names[signature], entrypoint, method, [total.by_code[i] for i in range(NUM_CODES)],
+                        _histogram(&total.total), _histogram(&total.queue), _histogram(&total.run),
+                        ([total.row_buckets[i] for i in range(NUM_ROW_BUCKETS)], total.sum_rows),
+                        total.sum_padding_rows, total.request_bytes, total.reply_bytes,
+                    ))
     return found

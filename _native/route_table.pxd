@@ -8,6 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
+from tensorgate._native.posix cimport load_pointer
 from tensorgate._native.proto_scan cimport ModelSpecView
 from tensorgate._native.request_stats cimport VersionStats
 
@@ -23,21 +24,9 @@ cdef struct ReplicaSet:
     Replica* replicas
 
 
-cdef extern from *:
-    """
-    #ifndef TENSORGATE_REPLICA_SET_ATOMICS
-    #define TENSORGATE_REPLICA_SET_ATOMICS
-    static inline void* tensorgate_load_pointer(void* place) {
-      return __atomic_load_n((void**)place, __ATOMIC_SEQ_CST);
-    }
-    static inline void* tensorgate_swap_pointer(void* place, void* value) {
-      return __atomic_exchange_n((void**)place, value, __ATOMIC_SEQ_CST);
-    }
-    #endif
-    """
-    # The pointer at place; swapping gives the former one.
-    void* load_pointer "tensorgate_load_pointer" (void* place) noexcept nogil
-    void* swap_pointer "tensorgate_swap_pointer" (void* place, void* value) noexcept nogil
+cdef struct SignatureName:
+    uint8_t* name
+    size_t name_size
 
 
 cdef struct VersionState:
@@ -53,6 +42,9 @@ cdef struct VersionState:
     # replaces it as a whole and frees the old one when every native thread has been through a turn since.
     ReplicaSet* replicas
     VersionStats* stats        # one of each native thread, which alone writes it; NULL: nothing is counted
+    # Signatures whose requests are counted apart, at most NUM_SIGNATURES - 1; they never change.
+    SignatureName* signatures
+    size_t num_signatures
     # Of 64 random bits: requests with one below it are logged, 0: none. The control plane sets it at any time.
     int64_t log_below          # atomic; its bits are a uint64_t's
 
@@ -87,6 +79,8 @@ cdef inline const ReplicaSet* version_replicas(VersionState* version) noexcept n
 cdef VersionState* resolve_route(
     const RouteSnapshot* snapshot, const ModelSpecView* spec, int* code, ByteWriter* message) noexcept nogil
 cdef void pin_version(VersionState* version) noexcept nogil
+# Where in VersionStats requests for the signature are counted; an empty name is the default signature's.
+cdef size_t signature_place(const VersionState* version, const uint8_t* name, size_t size) noexcept nogil
 # The last pin of a closed version rings its drained_fd.
 cdef void unpin_version(VersionState* version) noexcept nogil
 
@@ -94,6 +88,7 @@ cdef void unpin_version(VersionState* version) noexcept nogil
 cdef class PublishedVersion:
     cdef VersionState state
     cdef readonly str name
+    cdef tuple _signatures  # as the state has them
     cdef size_t _num_threads
 
     # Has requests counted; before it is in any thread's snapshot. Once is enough.

@@ -6,12 +6,13 @@ from typing_extensions import Buffer, Self, disjoint_base
 class PublishedVersion:
     """One version that requests can reach, and how many use it. Any thread, under the GIL.
 
-    ``name`` may be any text, ``version`` any 64-bit integer. Whoever gives it to native threads keeps it until it is
+    ``name`` may be any text, ``version`` any 64-bit integer. Requests for ``signatures`` are counted apart, where they
+    are not too many. Whoever gives it to native threads keeps it until it is
     drained and they have been through a turn since (DataPlane does).
     """
 
     name: str
-    def __new__(cls, name: str, version: int) -> Self: ...
+    def __new__(cls, name: str, version: int, signatures: Sequence[str] = ()) -> Self: ...
     @property
     def version(self) -> int: ...
     @property

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, strlen
 from posix.unistd cimport close
 
 from tensorgate._native.byte_writer cimport (
@@ -32,6 +32,7 @@ from tensorgate._native.posix cimport (
     atomic_store,
     eventfd,
     eventfd_write,
+    swap_pointer,
 )
 from tensorgate._native.proto_scan cimport (
     VERSION_LABEL,
@@ -40,8 +41,11 @@ from tensorgate._native.proto_scan cimport (
     scan_model_spec_view,
 )
 from tensorgate._native.request_account cimport share_of_randoms
-from tensorgate._native.request_stats cimport VersionStats, read_stats
+from tensorgate._native.request_stats cimport NUM_SIGNATURES, VersionStats, free_stats, read_stats
 from tensorgate._native.status_codes cimport INVALID_ARGUMENT, NOT_FOUND, OK
+
+
+cdef const char* DEFAULT_SIGNATURE = "serving_default"
 
 
 # --- looking up -------------------------------------------------------------------------------------------------------
@@ -151,6 +155,19 @@ cdef void unpin_version(VersionState* version) noexcept nogil:
         eventfd_write(version.drained_fd, 1)
 
 
+cdef size_t signature_place(const VersionState* version, const uint8_t* name, size_t size) noexcept nogil:
+    cdef const SignatureName* signature
+    cdef size_t i
+    if size == 0:
+        name = <const uint8_t*>DEFAULT_SIGNATURE
+        size = strlen(DEFAULT_SIGNATURE)
+    for i in range(version.num_signatures):
+        signature = &version.signatures[i]
+        if signature.name_size == size and memcmp(signature.name, name, size) == 0:
+            return i + 1
+    return 0
+
+
 # --- for the control plane --------------------------------------------------------------------------------------------
 
 
@@ -165,18 +182,36 @@ cdef uint8_t* _copy_of(bytes text) except NULL:
 
 
 cdef class PublishedVersion:
-    def __cinit__(self, str name not None, int64_t version):
+    def __cinit__(self, str name not None, int64_t version, signatures=()):
         cdef bytes utf8 = name.encode()
+        cdef SignatureName* signature
         self.state.drained_fd = -1
         self.name = name
         self.state.name = _copy_of(utf8)
         self.state.name_size = <size_t>len(utf8)
         self.state.version = version
+        # The default one comes first: it is asked for most, and is not to be the one too many.
+        self._signatures = tuple(sorted(
+            signatures, key=lambda each: (each.encode() != DEFAULT_SIGNATURE, each))[:NUM_SIGNATURES - 1])
+        self.state.signatures = <SignatureName*>calloc(len(self._signatures) + 1, sizeof(SignatureName))
+        if self.state.signatures is NULL:
+            raise MemoryError
+        for each in self._signatures:
+            utf8 = each.encode()
+            signature = &self.state.signatures[self.state.num_signatures]
+            signature.name = _copy_of(utf8)
+            signature.name_size = <size_t>len(utf8)
+            self.state.num_signatures += 1
 
     def __dealloc__(self):
+        cdef size_t i
+        for i in range(self.state.num_signatures):
+            free(self.state.signatures[i].name)
+        free(self.state.signatures)
         free(self.state.name)
         free(self.state.replicas)
-        free(self.state.stats)
+        if self.state.stats is not NULL:
+            free_stats(self.state.stats, self._num_threads)
         if self.state.drained_fd >= 0:
             close(self.state.drained_fd)
 
@@ -219,7 +254,7 @@ cdef class PublishedVersion:
         return 0
 
     cdef list read_requests(self):
-        return read_stats(self.state.stats, self._num_threads)
+        return read_stats(self.state.stats, self._num_threads, self._signatures)
 
     def log_requests(self, double share):
         atomic_store(&self.state.log_below, <int64_t>share_of_randoms(share))

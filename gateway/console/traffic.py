@@ -72,7 +72,7 @@ class RequestTraffic:
         """TrafficSource."""
         in_flight = self._in_flight()
         methods: dict[tuple[str, int], list[MethodTotals]] = {version: [] for version in in_flight}
-        for (name, number, _), each in self._requests.by_version().items():
+        for (name, number, _, _), each in self._requests.by_version().items():
             if (name, number) in methods:
                 methods[name, number].append(each)
         found = {f"{name}:{number}": _totals(each, in_flight[name, number]) for (name, number), each in methods.items()}

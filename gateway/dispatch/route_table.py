@@ -14,7 +14,6 @@ Source: tensorflow_serving/core/basic_manager.cc (ServingMap), model_servers/ser
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,14 +48,14 @@ class Hosting(Protocol):
 class RoutedVersion:
     """A published version and the number of pins on it. Thread-safe."""
 
-    __slots__ = ("_lock", "_signatures", "hosting", "published", "servable_id")
+    __slots__ = ("hosting", "published", "servable_id", "signatures")
 
     def __init__(self, servable_id: ServableId, hosting: Hosting) -> None:
         self.servable_id = servable_id
         self.hosting = hosting
-        self.published = PublishedVersion(servable_id.name, servable_id.version)
-        self._lock = threading.Lock()
-        self._signatures: SignatureDefMap | None = None
+        self.signatures = SignatureDefMap.FromString(hosting.signature_def_map)
+        """Shared by all, not to be modified."""
+        self.published = PublishedVersion(servable_id.name, servable_id.version, tuple(self.signatures.signature_def))
 
     @property
     def num_pins(self) -> int:
@@ -92,14 +91,6 @@ class RoutedVersion:
             await drained.wait()
         finally:
             loop.remove_reader(self.published.drained_fd)
-
-    @property
-    def signatures(self) -> SignatureDefMap:
-        """The signatures, parsed by the first who asks; shared by all, not to be modified."""
-        with self._lock:
-            if self._signatures is None:
-                self._signatures = SignatureDefMap.FromString(self.hosting.signature_def_map)
-            return self._signatures
 
 
 class Pin:

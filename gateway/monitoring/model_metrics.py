@@ -24,7 +24,7 @@ from tensorgate.protos.status_codes import Code
 _LATENCY_BOUNDS = tuple((index, f"{LATENCY_LIMITS_US[index] / 1e6:.6g}") for index in range(0, 33, 2))
 _ROW_BOUNDS = tuple((index, f"{limit:g}") for index, limit in enumerate(ROW_LIMITS))
 
-_REQUEST_LABELS = ("model", "version", "method")
+_REQUEST_LABELS = ("model", "version", "signature", "method")
 _LATENCIES: Mapping[str, tuple[str, Callable[[MethodTotals], tuple[Sequence[int], int]]]] = {
     "tensorgate_request_duration_seconds": (
         "Time in gateway and worker of requests that succeeded, without reading and writing JSON.",
@@ -96,8 +96,8 @@ class ModelCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One metric after the other."""
         by_version = {
-            (name, str(version), method_name(method)): totals
-            for (name, version, method), totals in sorted(self._totals.by_version().items())
+            (name, str(version), signature, method_name(method)): totals
+            for (name, version, signature, method), totals in sorted(self._totals.by_version().items())
         }
         yield from self._requests(by_version)
         for name, (text, histogram_of) in _LATENCIES.items():
@@ -109,10 +109,10 @@ class ModelCollector(Collector):
         yield from self._models()
         yield from self._worker_metrics()
 
-    def _requests(self, by_version: Mapping[tuple[str, str, str], MethodTotals]) -> Iterator[Metric]:
+    def _requests(self, by_version: Mapping[tuple[str, str, str, str], MethodTotals]) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "tensorgate_model_requests",
-            "Requests by their end; an empty version: none was found.",
+            "Requests by their end; an empty version: none was found; signature other: not one of the version's.",
             labels=[*_REQUEST_LABELS, "code"],
         )
         for labels, totals in by_version.items():
@@ -120,7 +120,7 @@ class ModelCollector(Collector):
                 if number:
                     requests.add_metric([*labels, Code.of(code).name], number)
         for (name, method, code), number in sorted(self._unrouted().items()):
-            requests.add_metric([name, "", method_name(method), Code.of(code).name], number)
+            requests.add_metric([name, "", "", method_name(method), Code.of(code).name], number)
         yield requests
         rows = HistogramMetricFamily(
             "tensorgate_batch_rows", "Rows of the batches that requests ran in.", labels=_REQUEST_LABELS

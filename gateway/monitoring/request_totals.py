@@ -6,15 +6,18 @@ Beside both lines: reads the data plane's numbers when a page is asked for. Any 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 # As DataPlane.request_stats has them: (requests by bucket, sum); of a method; of a version.
 Histogram = tuple[list[int], int]
-MethodRequests = tuple[int, int, list[int], Histogram, Histogram, Histogram, Histogram, int, int, int]
+MethodRequests = tuple[str, int, int, list[int], Histogram, Histogram, Histogram, Histogram, int, int, int]
 VersionRequests = tuple[str, int, list[MethodRequests]]
 
 # A method's entrypoint.
 PYTHON_EDGES, NATIVE_EDGE = 0, 1
+
+
+_Key = TypeVar("_Key")
 
 
 class StatsSource(Protocol):
@@ -58,12 +61,12 @@ class RequestTotals:
         self._lock = threading.Lock()  # guards _retired, and that what went is added once
         self._retired: dict[tuple[str, int, int], MethodTotals] = {}
 
-    def by_version(self) -> dict[tuple[str, int, int], MethodTotals]:
-        """(model, version, method) to what was counted, by whichever edge, of versions that are served."""
-        found: dict[tuple[str, int, int], MethodTotals] = {}
+    def by_version(self) -> dict[tuple[str, int, str, int], MethodTotals]:
+        """(model, version, signature, method) to what was counted, by whichever edge, of versions that are served."""
+        found: dict[tuple[str, int, str, int], MethodTotals] = {}
         for name, version, methods in self._read():
             for each in methods:
-                _add(found, (name, version, each[1]), _totals(each))
+                _add(found, (name, version, each[0], each[2]), _totals(each))
         return found
 
     def by_model(self) -> dict[tuple[str, int, int], MethodTotals]:
@@ -75,7 +78,7 @@ class RequestTotals:
                 _add(found, key, totals)
         for name, _, methods in present:
             for each in methods:
-                _add(found, (name, each[0], each[1]), _totals(each))
+                _add(found, (name, each[1], each[2]), _totals(each))
         return found
 
     def _read(self) -> Sequence[VersionRequests]:
@@ -83,16 +86,16 @@ class RequestTotals:
             present, retired = self._source.request_stats()
             for name, _, methods in retired:
                 for each in methods:
-                    _add(self._retired, (name, each[0], each[1]), _totals(each))
+                    _add(self._retired, (name, each[1], each[2]), _totals(each))
         return present
 
 
 def _totals(each: MethodRequests) -> MethodTotals:
-    _, _, by_code, total, queue, run, rows, padding_rows, request_bytes, reply_bytes = each
+    _, _, _, by_code, total, queue, run, rows, padding_rows, request_bytes, reply_bytes = each
     return MethodTotals(by_code, total, queue, run, rows, padding_rows, request_bytes, reply_bytes)
 
 
-def _add(found: dict[tuple[str, int, int], MethodTotals], key: tuple[str, int, int], totals: MethodTotals) -> None:
+def _add(found: dict[_Key, MethodTotals], key: _Key, totals: MethodTotals) -> None:
     present = found.get(key)
     if present is None:
         # Numbers are replaced and not changed, so that the first may be shared.

@@ -62,17 +62,34 @@ def test_both_pages_tell_of_every_request(
     assert found[":tensorflow:serving:runtime_latency_count", "half_plus_two", "Predict", "TF1"] == 8
 
     found = page_of(server, "/metrics")
-    assert found["tensorgate_model_requests_total", "OK", "predict", "half_plus_two", "2"] == 8
-    assert found["tensorgate_request_duration_seconds_count", "predict", "half_plus_two", "2"] == 8
-    assert found["tensorgate_run_duration_seconds_count", "predict", "half_plus_two", "2"] == 8
-    assert 0 < found["tensorgate_request_duration_seconds_sum", "predict", "half_plus_two", "2"] < 60
+    assert found["tensorgate_model_requests_total", "OK", "predict", "half_plus_two", "serving_default", "2"] == 8
+    assert found["tensorgate_request_duration_seconds_count", "predict", "half_plus_two", "serving_default", "2"] == 8
+    assert found["tensorgate_run_duration_seconds_count", "predict", "half_plus_two", "serving_default", "2"] == 8
+    assert 0 < found["tensorgate_request_duration_seconds_sum", "predict", "half_plus_two", "serving_default", "2"] < 60
     assert found["tensorgate_model_state", "half_plus_two", "AVAILABLE", "2"] == 1
     assert found["tensorgate_model_load_seconds", "half_plus_two", "2"] > 0
     assert found["tensorgate_worker_up", "worker-0"] == 1
     assert found["tensorgate_worker_restarts_total", "worker-0"] == 0
     assert found["tensorgate_worker_queue_depth", "worker-0"] == 0
     if edge == "native":
-        assert found["tensorgate_model_requests_total", "NOT_FOUND", "predict", "nobody", ""] == 1
+        assert found["tensorgate_model_requests_total", "NOT_FOUND", "predict", "nobody", "", ""] == 1
+    # A name of the client's own makes no series of its own.
+    for name in ("no_such", "nor_this"):
+        assert server.predict_rest("half_plus_two", {"signature_name": name, "instances": [1]})[0] == 400
+        bad = predict_request("half_plus_two", x=floats(4))
+        bad.model_spec.signature_name = name
+        assert server.prediction.Predict.future(bad, timeout=10).exception() is not None
+
+    def others() -> float:
+        """Requests of signatures that are not there."""
+        found = page_of(server, "/metrics")
+        return sum(
+            value for key, value in found.items() if key[0].endswith("model_requests_total") and key[4] == "other"
+        )
+
+    # Those over gRPC: REST's own check of the name comes before any worker is asked.
+    wait_until(lambda: others() == 2, "all counted")
+    assert not any({"no_such", "nor_this"} & set(key) for key in page_of(server, "/metrics"))
     memory = "tensorgate_worker_resident_memory_bytes"
     wait_until(lambda: page_of(server, "/metrics")[memory, "worker-0"] > 1e6, "a heartbeat with its memory")
 

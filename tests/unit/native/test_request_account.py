@@ -4,19 +4,24 @@ import pathlib
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import zmq
 
 from tensorgate._native.completion_queue import CompletionQueue
 from tensorgate._native.data_plane import DataPlane
-from tensorgate._native.request_stats import LATENCY_LIMITS_US, ROW_LIMITS
+from tensorgate._native.request_stats import LATENCY_LIMITS_US, OTHER_SIGNATURES, ROW_LIMITS
 from tensorgate._native.route_table import PublishedVersion, Routes
 from tensorgate.protos.status_codes import Code
+from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import InferenceTask, MultiInferenceRequest
+from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tests.fakes.fake_worker import Endpoints, FakeWorker
 
 PREDICT = 1
+MULTI_INFERENCE = 4
+NUM_SIGNATURES = 32
 HANDLE = 5
 TRACED = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_TRACED = TRACED[:-1] + b"0"
@@ -25,7 +30,7 @@ NOT_TRACED = TRACED[:-1] + b"0"
 class Scene:
     """A plane with one model on one echoing worker; requests go through one queue."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, signatures: Sequence[str]) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         addresses = [f"ipc://{folder}/{role}" for role in ("data", "control", "cancel")]
         self.worker = FakeWorker(self.context, Endpoints(*addresses), 3)
@@ -34,16 +39,18 @@ class Scene:
         self.thread.start()
         self.plane = DataPlane(2)
         self.plane.add_line(1, 3, "worker-1", addresses[0], addresses[2], 100, 10_000, 1 << 30)
-        self.version = PublishedVersion("m", 7)
+        self.version = PublishedVersion("m", 7, signatures)
         self.plane.set_replicas(self.version, [(1, HANDLE)])
         self.plane.publish(Routes({"m": ([self.version], {})}))
         self.queue = CompletionQueue(self.plane)
 
-    def run(self, *payloads: bytes, traceparent: bytes = b"", deadline_us: int = -1) -> list[int]:
+    def run(
+        self, *payloads: bytes, method: int = PREDICT, traceparent: bytes = b"", deadline_us: int = -1
+    ) -> list[int]:
         """The codes of requests that are all under way together."""
         for payload in payloads:
             assert self.version.try_pin()
-            self.queue.submit(payload, self.version, PREDICT, payload, traceparent=traceparent, deadline_us=deadline_us)
+            self.queue.submit(payload, self.version, method, payload, traceparent=traceparent, deadline_us=deadline_us)
         codes: list[int] = []
         deadline_s = time.monotonic() + 20
         while len(codes) < len(payloads):
@@ -64,8 +71,8 @@ class Scene:
 def make_scene(tmp_path: pathlib.Path) -> Iterator[Callable[..., Scene]]:
     made: list[Scene] = []
 
-    def make(share: float | None = None, *, traces: bool = False) -> Scene:
-        scene = Scene(tmp_path)
+    def make(share: float | None = None, *, traces: bool = False, signatures: Sequence[str] = ()) -> Scene:
+        scene = Scene(tmp_path, signatures)
         made.append(scene)
         if share is not None:
             scene.plane.sample_requests(share, traces)
@@ -86,8 +93,8 @@ def test_requests_are_counted_by_version_method_and_code(make_scene: Callable[..
     assert retired == []
     ((name, version, (counted,)),) = present
     assert (name, version) == ("m", 7)
-    entrypoint, method, by_code, total, queue, run, rows, padding_rows, request_bytes, reply_bytes = counted
-    assert (entrypoint, method) == (0, PREDICT)
+    signature, entrypoint, method, by_code, total, queue, run, rows, padding_rows, request_bytes, reply_bytes = counted
+    assert (signature, entrypoint, method) == (OTHER_SIGNATURES, 0, PREDICT)
     assert by_code[Code.OK] == 50
     assert by_code[Code.DEADLINE_EXCEEDED] == 1
     assert sum(by_code) == 51
@@ -101,6 +108,42 @@ def test_requests_are_counted_by_version_method_and_code(make_scene: Callable[..
     assert padding_rows >= 0
 
 
+def counts_by_signature(scene: Scene) -> dict[tuple[str, int], int]:
+    """(signature, method) to requests."""
+    ((_, _, methods),), _ = scene.plane.request_stats()
+    return {(signature, method): sum(by_code) for signature, _, method, by_code, *_ in methods}
+
+
+def test_requests_are_counted_by_the_signature_that_they_name(make_scene: Callable[..., Scene]) -> None:
+    def request(signature: str) -> bytes:
+        return PredictRequest(model_spec=ModelSpec(name="m", signature_name=signature)).SerializeToString()
+
+    scene = make_scene(signatures=("b", "serving_default", "a"))
+    scene.run(request("a"), request(""), request("serving_default"), request("b"), request("a"))
+    scene.run(request("nobody's"), request("aa"), b"no message", deadline_us=0)
+    task = InferenceTask(model_spec=ModelSpec(name="m", signature_name="b"))
+    scene.run(MultiInferenceRequest(tasks=[task]).SerializeToString(), method=MULTI_INFERENCE)
+    assert counts_by_signature(scene) == {
+        ("serving_default", PREDICT): 2,
+        ("a", PREDICT): 2,
+        ("b", PREDICT): 1,
+        ("b", MULTI_INFERENCE): 1,
+        (OTHER_SIGNATURES, PREDICT): 3,
+    }
+
+
+def test_signatures_of_which_there_are_too_many_are_counted_as_one(make_scene: Callable[..., Scene]) -> None:
+    names = [f"s{number:02}" for number in range(40)]
+    scene = make_scene(signatures=(*names, "serving_default"))
+    for name in (*names, "serving_default"):
+        scene.run(PredictRequest(model_spec=ModelSpec(signature_name=name)).SerializeToString())
+    counts = counts_by_signature(scene)
+    assert len(counts) == NUM_SIGNATURES
+    assert counts.pop((OTHER_SIGNATURES, PREDICT)) == len(names) + 1 - (NUM_SIGNATURES - 1)
+    assert set(counts.values()) == {1}
+    assert ("serving_default", PREDICT) in counts
+
+
 def test_counts_of_a_version_that_goes_are_told_once_more(make_scene: Callable[..., Scene]) -> None:
     scene = make_scene()
     scene.run(b"echo")
@@ -109,7 +152,7 @@ def test_counts_of_a_version_that_goes_are_told_once_more(make_scene: Callable[.
     scene.plane.forget(scene.version)
     present, retired = scene.plane.request_stats()
     assert present == []
-    assert [(name, version, methods[0][2][Code.OK]) for name, version, methods in retired] == [("m", 7, 1)]
+    assert [(name, version, methods[0][3][Code.OK]) for name, version, methods in retired] == [("m", 7, 1)]
     assert scene.plane.request_stats() == ([], [])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tensorgate.gateway.cli import demo
 from tensorgate.gateway.cli.demo import DemoOptions, parse_report, rest_body, run_demo
-from tensorgate.gateway.cli.demo_server import tail
+from tensorgate.gateway.cli.local_server import tail
 from tensorgate.gateway.cli.mnist_data import Digits, Mnist
 from tensorgate.protos.status_codes import Code, ServingError
 

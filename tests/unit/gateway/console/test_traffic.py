@@ -80,7 +80,7 @@ def test_a_version_that_is_counted_no_more_goes() -> None:
 
 
 class ScriptedStats:
-    """A StatsSource: two methods of m:1, one of them by both edges; m:2 has gone."""
+    """A StatsSource: one method of m:1, by both edges and for two signatures; m:2 has gone."""
 
     def request_stats(self) -> tuple[list[VersionRequests], list[VersionRequests]]:
         empty: Histogram = ([0] * (len(LATENCY_LIMITS_US) + 1), 0)
@@ -91,12 +91,12 @@ class ScriptedStats:
                 "m",
                 1,
                 [
-                    (0, 1, [3, 1, 0], quick, empty, empty, rows, 0, 0, 0),
-                    (1, 1, [3, 0, 0], quick, empty, empty, rows, 0, 0, 0),
+                    ("a", 0, 1, [3, 1, 0], quick, empty, empty, rows, 0, 0, 0),
+                    ("b", 1, 1, [3, 0, 0], quick, empty, empty, rows, 0, 0, 0),
                 ],
             )
         ]
-        gone: list[VersionRequests] = [("m", 2, [(1, 2, [3, 0, 0], quick, empty, empty, ([0, 0], 0), 0, 0, 0)])]
+        gone: list[VersionRequests] = [("m", 2, [("a", 1, 2, [3, 0, 0], quick, empty, empty, ([0, 0], 0), 0, 0, 0)])]
         return present, gone
 
 
