@@ -74,6 +74,16 @@ class RequestDispatcher(Protocol):
         ...
 
 
+def _joined(parts: list[bytes]) -> bytes:
+    """The parts in one piece; takes them over."""
+    # Lets go of the GIL once it is about more than a megabyte.
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    # To give the memory of many back takes as long as some requests: others may come in between.
+    while parts:
+        del parts[-MAX_PARTS_JOINED_HERE:]
+    return body
+
+
 def metadata_of(head: RequestHead) -> RequestMetadata:
     """What a request takes along to its worker."""
     return RequestMetadata(traceparent=head.traceparent) if head.traceparent else NO_METADATA
@@ -105,14 +115,8 @@ class Handlers:
 
         Raises ServingError, BodyTooLargeError.
         """
-        if len(body_parts) == 1:
-            body = body_parts[0]
-        elif len(body_parts) <= MAX_PARTS_JOINED_HERE:
-            body = b"".join(body_parts)
-        else:
-            # Joining lets go of the GIL once it is about more than a megabyte.
-            body = await self._run_in_pool(b"".join, body_parts)
-        body_parts.clear()
+        is_large = len(body_parts) > MAX_PARTS_JOINED_HERE
+        body = await self._run_in_pool(_joined, body_parts) if is_large else _joined(body_parts)
         if head.is_gzip:
             body = await self._inflate(body)
         metadata = metadata_of(head)

@@ -37,6 +37,9 @@ logger = logging.getLogger("tensorgate.rest")
 LINGER_S = 1.0
 # So many requests may be known of before the first of them is answered; then the client is not read from.
 _MAX_WAITING = 1
+# After so many bytes at once the loop gets to see to others: by itself it would read 32 times before it looks up, which
+# of a large body is 8 MiB, and takes longer than any probe waits when several of them come together.
+_GIVE_WAY_BYTES = 128 * 1024
 # Answers up to this size are put into one piece with their head.
 _JOIN_BYTES = 16 * 1024
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?")
@@ -158,6 +161,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_deaf = False  # no byte matters any more: the last request of the queue ends the connection
         self._is_write_paused = False
         self._is_read_paused = False
+        self._gives_way = False  # until the loop's next turn
         self._num_unsent_bytes = 0
         self._unsent_since_s = 0.0
 
@@ -268,6 +272,10 @@ class HttpConnection(asyncio.Protocol):
         if last is not None:
             self._known = known_head(data, last)
             self._begin_quickly = None if self._known is None else self._app.quick(last)
+        elif len(data) >= _GIVE_WAY_BYTES:
+            self._gives_way = True
+            self._regulate_reading()
+            self._loop.call_soon(self._go_on)
 
     def _take_whole(self, head: RequestHead, body: bytes) -> None:
         """A request like the one before, without the parser, which is between two requests and stays there."""
@@ -502,7 +510,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _regulate_reading(self) -> None:
         """Reads on unless requests or answers pile up."""
-        pauses = not self._is_deaf and (len(self._queue) > _MAX_WAITING or self._is_write_paused)
+        is_full = len(self._queue) > _MAX_WAITING or self._is_write_paused
+        pauses = not self._is_deaf and (is_full or self._gives_way)
         if pauses is self._is_read_paused or self._transport.is_closing():
             return
         self._is_read_paused = pauses
@@ -510,6 +519,10 @@ class HttpConnection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        self._gives_way = False
+        self._regulate_reading()
 
     # --- asyncio's other calls ----------------------------------------------------------------------------------------
 

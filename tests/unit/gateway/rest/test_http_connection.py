@@ -692,3 +692,36 @@ def test_an_idle_connection_is_closed_after_a_while() -> None:
         assert connection.statuses == [b"200"]
 
     run(scenario)
+
+
+def test_a_large_piece_of_a_body_lets_the_others_have_their_turn() -> None:
+    async def scenario() -> None:
+        connection = Connection()
+        piece = b"x" * 128 * 1024
+        length = b"%d" % (len(piece) + 1)
+        connection.protocol.data_received(HEAD.replace(b"Content-Length: 5", b"Content-Length: " + length) + piece)
+        assert not connection.transport.is_reading_now
+        await connection.settle()
+        assert connection.transport.is_reading_now
+        connection.protocol.data_received(b"x")
+        assert connection.transport.is_reading_now
+        await connection.settle()
+        assert connection.transport.written.endswith(piece + b"x")
+
+    asyncio.run(scenario())
+
+
+def test_who_gives_way_still_waits_for_answers_before_it_reads_on() -> None:
+    async def scenario() -> None:
+        connection = Connection()
+        connection.may_answer.clear()
+        piece = b"x" * 128 * 1024
+        length = b"%d" % (len(piece) + 1)
+        large = HEAD.replace(b"Content-Length: 5", b"Content-Length: " + length) + piece
+        await connection.take(HEAD + b"hello" + large)
+        assert not connection.transport.is_reading_now
+        connection.may_answer.set()
+        await connection.settle()
+        assert connection.transport.is_reading_now
+
+    asyncio.run(scenario())
