@@ -1,7 +1,7 @@
 """``tensorgate bench``: how fast a server answers a model's requests, with data made from the signature.
 
 A client of either edge. Live progress while it runs, percentiles at the end, a plot where one is asked for; with a
-sweep, the same for several concurrencies and which of them to take.
+sweep, the same for several concurrencies and which of them to take. bench_batching does it for servers of its own.
 """
 
 import json
@@ -43,10 +43,17 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One goal and what came of it."""
+    """One goal and what came of it. ``setting``: how the server was set, where that is what differs."""
 
     goal: Goal
     answers: Answers
+    setting: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        setting = f"batching {self.setting}, " if self.setting else ""
+        return f"{setting}concurrency {self.goal.concurrency}"
 
 
 def prepare(options: BenchOptions) -> tuple[Callable[[], Send], list[bytes], Callable[[], None]]:
@@ -98,19 +105,21 @@ def _json_values(values: object) -> object:
     return values.decode() if isinstance(values, bytes) else values
 
 
-def run_once(make_send: Callable[[], Send], payloads: Sequence[bytes], goal: Goal, console: Console, title: str) -> Run:
-    """Runs one goal and shows how it goes; Ctrl-C ends it early with what there is."""
+def run_once(
+    make_send: Callable[[], Send], payloads: Sequence[bytes], goal: Goal, console: Console, title: str, *below: Table
+) -> Answers:
+    """Runs one goal and shows how it goes, ``below`` it what is known; Ctrl-C ends it early with what there is."""
     load = Load(make_send, payloads, goal)
     load.start()
     try:
-        with Live(progress(title, load, goal), console=console, auto_refresh=False, transient=True) as live:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
             while not load.is_done:
+                live.update(Group(progress(title, load, goal), *below), refresh=True)
                 time.sleep(SHOW_INTERVAL_S)
-                live.update(progress(title, load, goal), refresh=True)
     except KeyboardInterrupt:
         console.print("[yellow]ended early[/yellow]")
     load.stop()
-    return Run(goal, load.take())
+    return load.take()
 
 
 def progress(title: str, load: Load, goal: Goal) -> RenderableType:
@@ -151,6 +160,8 @@ def result_table(title: str, runs: Sequence[Run]) -> Table:
     has_rate = any(run.goal.rate for run in runs)
     # Narrow enough for 80 columns.
     table = Table(title=f"{title}; times in ms", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    if any(run.setting for run in runs):
+        table.add_column("batching", overflow="fold")
     columns = ("conc.", *(("wanted/s",) if has_rate else ()), "requests", "failed", "rate/s", "mean")
     for name in (*columns, *(f"p{percent:g}" for percent in PERCENTILES)):
         table.add_column(name, justify="right", no_wrap=True)
@@ -159,6 +170,7 @@ def result_table(title: str, runs: Sequence[Run]) -> Table:
         ordered = sorted(answers.latencies_s)
         mean_s = sum(ordered) / len(ordered) if ordered else 0.0
         table.add_row(
+            *((run.setting,) if run.setting else ()),
             str(run.goal.concurrency),
             *((f"{run.goal.rate:g}",) if has_rate else ()),
             str(answers.statuses.total()),
@@ -171,55 +183,103 @@ def result_table(title: str, runs: Sequence[Run]) -> Table:
 
 
 def recommended(runs: Sequence[Run]) -> Run | None:
-    """The run with the least concurrency whose rate is nearly the best; None where nothing succeeded."""
+    """Of the runs whose rate is nearly the best the one with the least concurrency, and then the least p99.
+
+    None where nothing succeeded.
+    """
     working = [run for run in runs if run.answers.rate > 0]
     if not working:
         return None
     best = max(run.answers.rate for run in working)
     enough = [run for run in working if run.answers.rate >= ENOUGH_OF_BEST_RATE * best]
-    return min(enough, key=lambda run: run.goal.concurrency)
+    return min(enough, key=lambda run: (run.goal.concurrency, run.answers.percentile_s(99)))
+
+
+def measure(
+    options: BenchOptions,
+    goals: Sequence[Goal],
+    console: Console,
+    former: Sequence[Run] = (),
+    setting: str = "",
+    warmup_s: float = 0.0,
+) -> list[Run]:
+    """Runs each goal, after a run of ``warmup_s`` seconds that does not count; ``former`` ones are shown meanwhile.
+
+    Raises ServingError.
+    """
+    make_send, payloads, close = prepare(options)
+    runs: list[Run] = []
+
+    def run(goal: Goal, title: str) -> Answers:
+        known = [*former, *runs]
+        below = [result_table("so far", known)] if known else []
+        return run_once(make_send, payloads, goal, console, f"{_title(options)}: {title}", *below)
+
+    try:
+        if warmup_s:
+            run(Goal(goals[0].concurrency, warmup_s), f"batching {setting}, warming up")
+        for goal in goals:
+            runs.append(Run(goal, run(goal, Run(goal, Answers(), setting).name), setting))
+        return runs
+    finally:
+        close()
+
+
+def _title(options: BenchOptions) -> str:
+    return f"{options.model.name} over {options.api}, {options.rows} row(s) a request"
+
+
+def report(options: BenchOptions, runs: Sequence[Run], console: Console) -> Run | None:
+    """Prints the results and, of several runs, the one to take, which it returns. None: there is none."""
+    console.print(result_table(_title(options), runs))
+    for run in runs:
+        failures = {status: number for status, number in run.answers.statuses.items() if status != "OK"}
+        if failures:
+            counted = ", ".join(f"{number} of {status}" for status, number in failures.items())
+            console.print(f"[red]{run.name}: {counted}[/red]")
+    best = recommended(runs)
+    if len(runs) < 2 or best is None:
+        return None
+    is_highest = best.goal.concurrency == max(run.goal.concurrency for run in runs)
+    console.print(
+        f"Recommended: [bold]{best.name}[/bold], {best.answers.rate:.0f} requests/s "
+        f"with a p99 of {1e3 * best.answers.percentile_s(99):.2f} ms; "
+        + ("a concurrency beyond those tried may give more." if is_highest else "more adds waiting, not requests."),
+        highlight=False,
+    )
+    return best
+
+
+def finish(
+    options: BenchOptions, runs: Sequence[Run], console: Console, plot_path: str = "", *, as_json: bool = False
+) -> int:
+    """Plots, and prints the results as JSON, where that is asked for; 0 if every request succeeded, else 1."""
+    if as_json:
+        console.print_json(json.dumps([as_document(run) for run in runs]))
+    if plot_path:
+        from tensorgate.gateway.cli.bench_plot import plot  # noqa: PLC0415  (loads matplotlib)
+
+        plot(plot_path, _title(options), runs)
+        if not as_json:
+            console.print(f"plotted: {plot_path}", highlight=False)
+    return 1 if any(run.answers.num_failed or not run.answers.statuses for run in runs) else 0
 
 
 def run_bench(
     options: BenchOptions, goals: Sequence[Goal], console: Console, plot_path: str = "", *, as_json: bool = False
 ) -> int:
     """Runs each goal and prints the results; 0 if every request succeeded, else 1. Raises ServingError."""
-    title = f"{options.model.name} over {options.api}, {options.rows} row(s) a request"
-    shown = Console(stderr=True, quiet=True) if as_json else console
-    make_send, payloads, close = prepare(options)
-    try:
-        runs = [
-            run_once(make_send, payloads, goal, shown, f"{title}, concurrency {goal.concurrency}") for goal in goals
-        ]
-    finally:
-        close()
-    if as_json:
-        console.print_json(json.dumps([as_document(run) for run in runs]))
-    else:
-        console.print(result_table(title, runs))
-        for run in runs:
-            failures = {status: number for status, number in run.answers.statuses.items() if status != "OK"}
-            if failures:
-                counted = ", ".join(f"{number} of {status}" for status, number in failures.items())
-                console.print(f"[red]concurrency {run.goal.concurrency}: {counted}[/red]")
-        best = recommended(runs)
-        if len(runs) > 1 and best is not None:
-            console.print(
-                f"Recommended: concurrency [bold]{best.goal.concurrency}[/bold], {best.answers.rate:.0f} requests/s "
-                f"with a p99 of {1e3 * best.answers.percentile_s(99):.2f} ms; more adds waiting, not requests."
-            )
-    if plot_path:
-        from tensorgate.gateway.cli.bench_plot import plot  # noqa: PLC0415  (loads matplotlib)
-
-        plot(plot_path, title, runs)
-        shown.print(f"plotted: {plot_path}")
-    return 1 if any(run.answers.num_failed or not run.answers.statuses for run in runs) else 0
+    runs = measure(options, goals, Console(stderr=True, quiet=True) if as_json else console)
+    if not as_json:
+        report(options, runs, console)
+    return finish(options, runs, console, plot_path, as_json=as_json)
 
 
 def as_document(run: Run) -> dict[str, object]:
     """A run for JSON; times in milliseconds."""
     answers = run.answers
     return {
+        **({"batching": run.setting} if run.setting else {}),
         "concurrency": run.goal.concurrency,
         "wanted_rate": run.goal.rate,
         "elapsed_s": round(answers.elapsed_s, 3),

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tensorgate.gateway.cli.demo_server import LOCAL_CHANNEL_OPTIONS, DemoServer, free_ports, tail
+from tensorgate.gateway.cli.local_server import LOCAL_CHANNEL_OPTIONS, LocalServer, free_ports, tail
 from tensorgate.gateway.cli.mnist_client import SIGNATURE_NAME, run_inference
 from tensorgate.gateway.cli.mnist_data import Digits, load_mnist
 from tensorgate.gateway.python_command import python_command
@@ -112,9 +112,9 @@ class _Demo:
             f"TensorFlow itself errs on {error_rate:.1%} of the test images"
         )
 
-    def _start_server(self, model_base_path: Path) -> DemoServer:
+    def _start_server(self, model_base_path: Path) -> LocalServer:
         free = free_ports(2)
-        return DemoServer(
+        return LocalServer(
             MODEL_NAME,
             model_base_path,
             self._folder / "server.log",
@@ -122,7 +122,7 @@ class _Demo:
             self._options.rest_api_port or free[1],
         )
 
-    def _ask_over_grpc(self, server: DemoServer, test: Digits) -> None:
+    def _ask_over_grpc(self, server: LocalServer, test: Digits) -> None:
         num_tests = self._options.num_tests
         click.echo(f"Sending {num_tests} test images over gRPC, up to {self._options.concurrency} at a time ...")
         digits = Digits(test.pixels[:num_tests], test.labels[:num_tests])
@@ -141,7 +141,7 @@ class _Demo:
         click.echo(f"Inference error rate: {result.error_rate:.1%}")
         click.echo(f"  {result.requests_per_s:.0f} requests/s, as fast as this Python client asks")
 
-    def _ask_over_rest(self, server: DemoServer, test: Digits) -> None:
+    def _ask_over_rest(self, server: LocalServer, test: Digits) -> None:
         click.echo("Sending one test image over REST ...")
         body = rest_body(test.pixels[0])
         body_path = self._folder / "image.json"
@@ -150,7 +150,7 @@ class _Demo:
         click.echo(f"  it shows a {test.labels[0]}, the model says {digit}")
         click.echo(f"  curl -d @{body_path} http://{server.rest_address}/v1/models/{MODEL_NAME}:predict")
 
-    def _keep(self, server: DemoServer) -> None:
+    def _keep(self, server: LocalServer) -> None:
         click.echo("The server runs on; Ctrl-C stops it and removes its files.")
         try:
             server.wait()

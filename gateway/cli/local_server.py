@@ -1,4 +1,4 @@
-"""The model server as a child process of the demo: started on free ports, waited for, stopped.
+"""A model server as a child process of a tool (the demo, a benchmark): started on free ports, waited for, stopped.
 
 Everything blocks, and everything that waits has a deadline.
 """
@@ -7,6 +7,7 @@ import collections
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -40,11 +41,22 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-class DemoServer:
+class LocalServer:
     """One server process, serving one model. A context manager: leaving it ends the process, gently where it can."""
 
-    def __init__(self, model_name: str, model_base_path: Path, log_path: Path, port: int, rest_api_port: int) -> None:
-        """Starts the process; ``port`` and ``rest_api_port`` must be free. Its output goes to the file ``log_path``."""
+    def __init__(
+        self,
+        model_name: str,
+        model_base_path: Path,
+        log_path: Path,
+        port: int,
+        rest_api_port: int,
+        flags: Sequence[str] = (),
+    ) -> None:
+        """Starts the process; ``port`` and ``rest_api_port`` must be free. Its output goes to the file ``log_path``.
+
+        ``flags``: of the server, beside those that name its ports and its model.
+        """
         self.grpc_address = f"localhost:{port}"
         self.rest_address = f"localhost:{rest_api_port}"
         self._model_name = model_name
@@ -55,9 +67,10 @@ class DemoServer:
             f"--rest_api_port={rest_api_port}",
             f"--model_name={model_name}",
             f"--model_base_path={model_base_path}",
+            *flags,
         ]
         with log_path.open("wb") as log:
-            # A session of its own, so that Ctrl-C reaches the demo only, which then stops the server in order.
+            # A session of its own, so that Ctrl-C reaches the tool only, which then stops the server in order.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -66,7 +79,7 @@ class DemoServer:
     def pid(self) -> int:
         return self._process.pid
 
-    def __enter__(self) -> "DemoServer":
+    def __enter__(self) -> "LocalServer":
         return self
 
     def __exit__(

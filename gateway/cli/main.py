@@ -235,6 +235,18 @@ def inspect(path: str) -> None:
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows a request, where free.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Threads that send.")
 @click.option("--sweep", default="", metavar="N,N,…", help="Measure these concurrencies, and recommend one.")
+@click.option(
+    "--serve",
+    "base_path",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    help="Compare batching: on servers of its own of the model in this base path, one for each --batching.",
+)
+@click.option(
+    "--batching",
+    multiple=True,
+    metavar="SETTING",
+    help="With --serve: off, auto, or such as max_batch_size=64,batch_timeout_micros=1000. Repeat it for several.",
+)
 @click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Open loop: requests a second.")
 @click.option("--duration_s", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of each run.")
 @click.option("--num_requests", type=click.IntRange(min=1), default=None, help="At most so many in each run.")
@@ -253,6 +265,8 @@ def bench(
     rows: int,
     concurrency: int,
     sweep: str,
+    base_path: str | None,
+    batching: tuple[str, ...],
     rate: float,
     duration_s: float,
     num_requests: int | None,
@@ -262,11 +276,15 @@ def bench(
 ) -> None:
     """Measure how fast a server answers, with data made from the model's signature.
 
-    A closed loop unless --rate is given. Exits with 1 if a request failed.
+    A closed loop unless --rate is given. With --serve no server need run, and batching settings are compared. Exits
+    with 1 if a request failed.
     """
+    from pathlib import Path  # noqa: PLC0415
+
     from rich.console import Console  # noqa: PLC0415
 
     from tensorgate.gateway.cli.bench import BenchOptions, run_bench  # noqa: PLC0415  (loads rich and grpc)
+    from tensorgate.gateway.cli.bench_batching import DEFAULT_SETTINGS, parse_setting, run_batching_bench  # noqa: PLC0415
     from tensorgate.gateway.cli.bench_load import Goal  # noqa: PLC0415
     from tensorgate.gateway.cli.client import ModelName  # noqa: PLC0415
 
@@ -278,8 +296,13 @@ def bench(
         raise click.BadParameter("concurrencies are 1 to 1000", param_hint="--sweep")
     goals = [Goal(each, duration_s, num_requests, rate) for each in concurrencies]
     options = BenchOptions(server, rest_address, ModelName(model, signature, version, label), api, rows, timeout_s)
+    if batching and base_path is None:
+        raise click.UsageError("--batching goes with --serve, which starts the servers that have it")
     with _errors_shown():
-        sys.exit(run_bench(options, goals, Console(), plot, as_json=as_json))
+        if base_path is None:
+            sys.exit(run_bench(options, goals, Console(), plot, as_json=as_json))
+        settings = [parse_setting(each) for each in batching or DEFAULT_SETTINGS]
+        sys.exit(run_batching_bench(options, Path(base_path), settings, goals, Console(), plot, as_json=as_json))
 
 
 @main.command()

@@ -58,24 +58,22 @@ def render(address: str, now: Snapshot, before: Snapshot | None = None) -> Rende
     """The tables; rates are of the time since ``before``, or totals without it."""
     ready = Text(f"not ready: {now.trouble}", style="bold red") if now.trouble else Text("ready", style="bold green")
     title = Text.assemble((f"{address} ", "bold"), ready)
-    return Group(title, _models(now, before), _workers(now))
+    return Group(title, "", _models(now, before), *_errors(now), "", _workers(now))
 
 
 def _models(now: Snapshot, before: Snapshot | None) -> Table:
-    table = Table(title="Models", title_justify="left")
-    table.add_column("model")
-    table.add_column("version", justify="right")
-    table.add_column("state")
+    table = _table("Models", "model")
+    table.add_column("ver.", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for name in (
-        "requests/s" if before is not None else "requests",
+        "req/s" if before is not None else "requests",
         "failed",
         "in flight",
         "mean ms",
-        "p99 ms ≤",
+        "p99≤ ms",
         "load s",
     ):
         table.add_column(name, justify="right")
-    table.add_column("error", overflow="fold")
     for model in now.models:
         name = str(model["name"])
         versions = model["model_version_status"]
@@ -87,13 +85,28 @@ def _models(now: Snapshot, before: Snapshot | None) -> Table:
     return table
 
 
+def _errors(now: Snapshot) -> Iterator[Text]:
+    """What is wrong with versions, in lines of its own: the texts are long."""
+    for model in now.models:
+        versions = model["model_version_status"]
+        for version in versions if isinstance(versions, list) else ():
+            error = str(version.get("status", {}).get("error_message", ""))
+            if error:
+                yield Text(f"{model['name']} {version['version']}: {error}", style="red")
+
+
+def _table(title: str, first_column: str) -> Table:
+    """Without lines, so that names of models have room in 80 columns."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first_column, no_wrap=True, overflow="fold")
+    return table
+
+
 def _version_cells(
     name: str, version: Mapping[str, object], now: Snapshot, before: Snapshot | None
 ) -> list[RenderableType]:
     labels = {"model": name, "version": str(version["version"])}
     state = str(version["state"])
-    status = version.get("status")
-    error = str(status.get("error_message", "")) if isinstance(status, dict) else ""
     requests = now.total("tensorgate_model_requests_total", **labels)
     failed = requests - now.total("tensorgate_model_requests_total", code="OK", **labels)
     served = now.total("tensorgate_request_duration_seconds_count", **labels)
@@ -115,7 +128,6 @@ def _version_cells(
         f"{1e3 * total_s / served:.2f}" if served > 0 else "-",
         "-" if p99_s is None else f"{1e3 * p99_s:.2f}",
         "-" if load is None else f"{load:.2f}",
-        Text(error, style="red"),
     ]
 
 
@@ -136,8 +148,7 @@ def quantile_limit(now: Snapshot, before: Snapshot | None, quantile: float, labe
 
 
 def _workers(now: Snapshot) -> Table:
-    table = Table(title="Workers", title_justify="left")
-    table.add_column("worker")
+    table = _table("Workers", "worker")
     table.add_column("state")
     for name in ("memory MB", "running", "waiting", "restarts"):
         table.add_column(name, justify="right")

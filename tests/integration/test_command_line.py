@@ -124,6 +124,36 @@ def test_bench_keeps_a_rate_and_sweeps_and_plots(server: ModelServer, tmp_path: 
     assert "<svg" in plot.read_text()
 
 
+@pytest.mark.timeout(300)
+def test_bench_compares_batching_on_servers_of_its_own(saved_models: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: the extra client brings it")
+    plot = tmp_path / "plot.png"
+    serve = ("bench", "half_plus_two", f"--serve={saved_models / 'half_plus_two'}", "--num_requests=40")
+    done = tensorgate(*serve, "--sweep=1,2", "--batching=off", "--batching=max_batch_size=8", f"--plot={plot}")
+    assert done.returncode == 0, done.stderr
+    assert "Recommended: batching" in done.stdout
+    assert done.stdout.count("max_batch_size=8 ") >= 2
+    assert plot.stat().st_size > 1000
+    done = tensorgate(*serve, "--batching=auto", "--json")
+    (run,) = json.loads(done.stdout)
+    assert (run["batching"], run["statuses"]) == ("auto", {"OK": 40})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--batching=auto"], "--batching goes with --serve"),
+        (["--serve=.", "--batching=fast"], "'fast' is no batching parameter"),
+        (["--serve=.", "--batching=off"], "has no version"),
+    ],
+)
+def test_bench_says_why_it_cannot_compare(tmp_path: pathlib.Path, arguments: list[str], error: str) -> None:
+    done = tensorgate("bench", "m", *(each.replace("=.", f"={tmp_path}") for each in arguments))
+    assert done.returncode != 0
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_failing_bench_exits_with_1(server: ModelServer) -> None:
     done = tensorgate("bench", "nobody", *addresses(server), "--duration_s=1")
     assert done.returncode == 1
