@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 
 # Concurrency as connections x streams.
 SHAPES = {1: (1, 1), 16: (4, 4), 64: (4, 16), 256: (16, 16)}
@@ -43,15 +44,20 @@ def run(
     num_requests: int,
     answer_bytes: int,
     scheme: str = "http",
+    metadata: Sequence[str] = (),
 ) -> Load:
     """Sends the requests and waits for them all; ``answer_bytes`` is the size of one response message.
+
+    ``metadata``: headers that all of them have, as "name: value".
 
     Raises RuntimeError when an answer is missing, is no HTTP success, or has another size.
     """
     connections, streams = SHAPES[concurrency]
     with tempfile.NamedTemporaryFile(prefix="h2load-") as log:
         shape = ["-n", str(num_requests), "-c", str(connections), "-m", str(streams), "-t", "1"]
-        headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        headers = [
+            part for each in ("content-type: application/grpc", "te: trailers", *metadata) for part in ("-H", each)
+        ]
         url = f"{scheme}://127.0.0.1:{port}{method}"
         done = subprocess.run(
             ["h2load", *shape, "-d", str(body), f"--log-file={log.name}", *headers, url],

@@ -1,22 +1,104 @@
-"""What access log, traces and request log cost: gRPC Predict of the tutorial's softmax model with them and without.
+"""What seeing inside costs: gRPC Predict of the tutorial's softmax model with metrics read, access log and traces.
 
   python tests/benchmarks/observing.py [--rounds 9] [--run_s 0.5] [--concurrency 64] [--other PYTHON]
 
-Counters for the metrics pages are always on; --other names the interpreter of another installation, such as one of an
-older commit, to measure against. Rounds go through the servers in turn; ratios are medians of each round's rate over
-that of the first server in the same round, and CPU times are per request. Needs h2load and TensorFlow.
+``everything off`` has no log, no traces, and nobody who reads the metrics; ``defaults`` are the same flags with both
+metrics pages read once a second, which is what a Prometheus of great impatience does. The counters behind the pages are
+native and cannot be turned off: they are in both. To see what they cost, --other names the interpreter of another
+installation, such as one of an older commit, to measure against. ``traced`` has every request traced by its client,
+with a collector that takes the spans and drops them.
+
+Rounds go through the servers in turn; ratios are medians of each round's rate over that of the first server in the same
+round, and CPU times are per request. Needs h2load and TensorFlow; traces need the extra tracing, and are left out
+without it.
 """
 
 import argparse
 import contextlib
+import dataclasses
+import http.server
+import importlib.util
+import os
 import pathlib
 import statistics
 import sys
 import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
 
 import h2load
 import servers
 from softmax import METHOD, answer_size, make_softmax_model, softmax_request
+
+PAGES = ("/metrics", "/monitoring/prometheus/metrics")
+READ_INTERVAL_S = 1.0
+TRACEPARENT = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """One server of the comparison."""
+
+    name: str
+    flags: Sequence[str] = ()
+    interpreter: str = sys.executable
+    is_read: bool = False
+    """Whether its metrics are read while it is measured."""
+    metadata: Sequence[str] = ()
+
+
+@contextlib.contextmanager
+def read_pages(rest_port: int) -> Iterator[None]:
+    """Meanwhile the metrics pages are read, the first time at once."""
+    stops = threading.Event()
+
+    def read() -> None:
+        while True:
+            for page in PAGES:
+                with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}{page}", timeout=30) as answer:
+                    answer.read()
+            if stops.wait(READ_INTERVAL_S):
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    yield
+    stops.set()
+    thread.join()
+
+
+@contextlib.contextmanager
+def collector() -> Iterator[str]:
+    """The address of one that takes spans and drops them."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def kinds_of(access_log: pathlib.Path, other: str) -> list[Kind]:
+    log = f"--access_log={access_log}"
+    found = [Kind("other", interpreter=other)] if other else []
+    found += [
+        Kind("everything off"),
+        Kind("defaults", is_read=True),
+        Kind("access log 1 %", [log]),
+        Kind("access log 100 %", [log, "--access_log_sample=1"]),
+    ]
+    if importlib.util.find_spec("opentelemetry") is not None:
+        found += [Kind("tracing", ["--tracing"]), Kind("traced", ["--tracing"], metadata=[TRACEPARENT])]
+    return found
 
 
 def main() -> None:
@@ -30,30 +112,35 @@ def main() -> None:
         path = pathlib.Path(folder)
         models = {"softmax": make_softmax_model(path / "models")}
         body = h2load.write_body(path / "body", softmax_request(1))
-        log = f"--access_log={path / 'access.log'}"
-        kinds: dict[str, tuple[str, list[str]]] = {}
-        if arguments.other:
-            kinds["other"] = (arguments.other, [])
-        kinds["off"] = (sys.executable, [])
-        kinds["access log 1 %"] = (sys.executable, [log])
-        kinds["access log 100 %"] = (sys.executable, [log, "--access_log_sample=1"])
-        running = {}
-        for name, (interpreter, flags) in kinds.items():
-            port, _, gateway = stack.enter_context(servers.model_server(models, *flags, interpreter=interpreter))
-            running[name] = (port, gateway.pid)
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.enter_context(collector())
+        kinds = kinds_of(path / "access.log", arguments.other)
+        running: dict[str, tuple[int, int, int]] = {}
+        for kind in kinds:
+            port, rest_port, gateway = stack.enter_context(
+                servers.model_server(models, *kind.flags, interpreter=kind.interpreter)
+            )
+            running[kind.name] = (port, rest_port, gateway.pid)
+
+        def run(kind: Kind, count: int) -> float:
+            port, rest_port, _ = running[kind.name]
+            with read_pages(rest_port) if kind.is_read else contextlib.nullcontext():
+                return h2load.run(
+                    port, METHOD, body, arguments.concurrency, count, answer_size(1), metadata=kind.metadata
+                ).rate
+
         rate = 0.0
-        for port, _ in running.values():
-            h2load.run(port, METHOD, body, arguments.concurrency, 300, answer_size(1))
-            rate = h2load.run(port, METHOD, body, arguments.concurrency, 2000, answer_size(1)).rate
+        for kind in kinds:
+            run(kind, 300)
+            rate = max(rate, run(kind, 2000))
         count = max(4 * arguments.concurrency, int(rate * arguments.run_s))
-        cpu_s = {name: -servers.cpu_s(pid) for name, (_, pid) in running.items()}
-        rates: dict[str, list[float]] = {name: [] for name in running}
+        cpu_s = {name: -servers.cpu_s(pid) for name, (_, _, pid) in running.items()}
+        rates: dict[str, list[float]] = {kind.name: [] for kind in kinds}
         for _ in range(arguments.rounds):
-            for name, (port, _) in running.items():
-                rates[name].append(h2load.run(port, METHOD, body, arguments.concurrency, count, answer_size(1)).rate)
-        first = next(iter(running))
-        print(f"{'server':>18} {'rate/s':>8} {'/' + first:>8} {'gateway CPU µs':>14}")
-        for name, (_, pid) in running.items():
+            for kind in kinds:
+                rates[kind.name].append(run(kind, count))
+        first = kinds[0].name
+        print(f"{'server':>18} {'rate/s':>8} {'ratio':>8} {'gateway CPU µs':>14}")
+        for name, (_, _, pid) in running.items():
             ratio = statistics.median(mine / its for mine, its in zip(rates[name], rates[first], strict=True))
             used_us = (servers.cpu_s(pid) + cpu_s[name]) / (count * arguments.rounds) * 1e6
             print(f"{name:>18} {statistics.median(rates[name]):8.0f} {ratio:8.3f} {used_us:14.2f}")
