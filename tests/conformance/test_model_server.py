@@ -4,6 +4,7 @@ Each test bears the name of upstream's method. VP, upstream's check of a Predict
 """
 
 import contextlib
+import importlib.util
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,8 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import PROFILER, TF_TEXT
+from tests.conformance.gaps import PROFILER
+from tests.conftest import made_by
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -314,6 +316,10 @@ def test_profiler_service_with_valid_trace_request(model_server: ModelServer) ->
     profile(b"", timeout=30)
 
 
-@TF_TEXT
-def test_tf_text() -> None:
-    """A model with ops of tensorflow-text loads and answers."""
+def test_tf_text(start_server: StartServer, tmp_path: pathlib.Path) -> None:
+    if importlib.util.find_spec("tensorflow_text") is None:
+        pytest.skip("tensorflow-text is not installed: pip install --no-deps tensorflow-text")
+    base_path = made_by("make_models_of_ops.py", tmp_path) / "tokens"
+    server = start_server("--model_name=tokens", f"--model_base_path={base_path}", "--op_libraries=tensorflow-text")
+    predictions = server.predict_rest("tokens", {"instances": ["What you know", "hi"]})
+    assert predictions == (200, {"predictions": [["What", "you", "know"], ["hi", "", ""]]})
