@@ -212,7 +212,7 @@ UPSTREAM_FLAGS = (
     ),
     Flag("xla_cpu_compilation_enabled", _BOOL, False, "Leave it to the session config whether XLA compiles."),
     Flag("xla_gpu_compilation_enabled", _BOOL, False, "The same as --xla_cpu_compilation_enabled."),
-    Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService.", "the profiler service is not built"),
+    Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService."),
     Flag(
         "thread_pool_factory_config_file",
         _STRING,

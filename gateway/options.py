@@ -81,6 +81,7 @@ class ServerOptions:
     grpc_socket_path: str
     """Empty: no UNIX socket."""
     grpc_channel_arguments: tuple[tuple[str, int | str], ...]
+    enable_profiler: bool
     grpc_edge: str
     """One of ``GRPC_EDGES``."""
     grpc_edge_threads: int
@@ -221,6 +222,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
+        enable_profiler=parsed.get_bool("enable_profiler"),
         grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         ssl_config_file=parsed.get_string("ssl_config_file"),

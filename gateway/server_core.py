@@ -43,7 +43,7 @@ from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
-from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
@@ -68,6 +68,7 @@ from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.profiler_service import ProfilerService
 from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
@@ -238,6 +239,7 @@ class ServerCore:
                 HealthService(self._readiness),
                 ReflectionService(lambda: self._readiness.is_ending),
                 ModelAdminService(admin),
+                ProfilerService(self._live_workers) if options.enable_profiler else None,
             ),
             clock,
         )
@@ -354,6 +356,9 @@ class ServerCore:
         return WorkerStatus(
             supervisor.name, True, supervisor.num_starts, rss_bytes, *self._dispatcher.worker_load(worker)
         )
+
+    def _live_workers(self) -> list[WorkerClient]:
+        return [supervisor.worker for supervisor in self._pool.supervisors if supervisor.worker is not None]
 
     # --- the life cycle -----------------------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ def load_op_libraries(names: Sequence[str]) -> None:
     """Loads each of ``names``, in order: the path of a library, or the name of an installed Python distribution.
 
     What contains a slash or ends with ``.so`` is a path. Of a distribution, such as ``tensorflow-text``, all libraries
-    of ops are loaded; its Python code is not. Blocks. Raises LibraryError, saying what to do, for a name that is neither,
-    for a distribution without ops, and for a library that does not load.
+    of ops are loaded; its Python code is not. Blocks. Raises LibraryError, saying what to do, for a name that is
+    neither, for a distribution without ops, and for a library that does not load.
     """
     for name in names:
         if "/" in name or name.endswith(".so"):
@@ -49,8 +49,8 @@ def _load_distribution(name: str) -> None:
         distribution = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError) as error:
         raise LibraryError(
-            f"--op_libraries names {name!r}, but no Python distribution of that name is installed where the worker runs;"
-            " a library's path contains a slash or ends with .so"
+            f"--op_libraries names {name!r}, but no Python distribution of that name is installed where the worker"
+            " runs; a library's path contains a slash or ends with .so"
         ) from error
     paths = sorted(_libraries_of_ops(distribution))
     if not paths:

@@ -93,6 +93,7 @@ OWN = [
 ]
 
 ACTING = {
+    "enable_profiler",
     "port",
     "ssl_config_file",
     "enable_batching",
