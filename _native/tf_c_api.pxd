@@ -19,6 +19,7 @@ cdef extern from *:
     typedef struct TF_Operation TF_Operation;
     typedef struct TF_Session TF_Session;
     typedef struct TF_SessionOptions TF_SessionOptions;
+    typedef struct TF_Library TF_Library;
     typedef struct { const void* data; size_t length; void (*data_deallocator)(void*, size_t); } TF_Buffer;
     typedef struct { TF_Operation* oper; int index; } TF_Output;
     /* A tstring: 24 bytes, only ever touched through the TF_String functions. */
@@ -31,6 +32,7 @@ cdef extern from *:
     ctypedef struct TF_Operation
     ctypedef struct TF_Session
     ctypedef struct TF_SessionOptions
+    ctypedef struct TF_Library
     ctypedef struct TF_Buffer:
         const void* data
         size_t length
@@ -76,6 +78,8 @@ cdef enum:
 
 cdef struct TfApi:
     const char* (*Version)() noexcept nogil
+    TF_Library* (*LoadLibrary)(const char* path, TF_Status*) noexcept nogil
+    void (*DeleteLibraryHandle)(TF_Library*) noexcept nogil
     # status
     TF_Status* (*NewStatus)() noexcept nogil
     void (*DeleteStatus)(TF_Status*) noexcept nogil

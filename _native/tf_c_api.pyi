@@ -11,3 +11,11 @@ def load_library(folder: str | None = None) -> str:
 
     Blocks for about 0.3 s, with the GIL released. Raises LibraryError when the libraries are missing or too old.
     """
+
+def load_op_library(path: str) -> None:
+    """Opens a library of ops and registers its ops and kernels, for as long as the process lives; after load_library.
+
+    Blocks, with the GIL released. The library runs its initializers, with all the rights of the process. Raises
+    LibraryError, naming the path, for one that cannot be opened, was built for another TensorFlow, or brings an op that
+    is there already.
+    """

@@ -79,9 +79,31 @@ def load_library(folder=None):
     return tf.Version().decode()
 
 
+def load_op_library(path):
+    cdef bytes encoded = os.fsencode(path)
+    cdef const char* c_path = encoded
+    cdef TF_Status* status
+    cdef TF_Library* library
+    if tf.LoadLibrary is NULL:
+        raise RuntimeError("load_library() comes first")
+    with nogil:
+        status = tf.NewStatus()
+        library = tf.LoadLibrary(c_path, status)
+        # The handle is about the ops' descriptions; the library and its kernels stay without it.
+        if library is not NULL:
+            tf.DeleteLibraryHandle(library)
+    try:
+        if tf.GetCode(status) != 0:
+            raise LibraryError(f"cannot load the ops of {path}: {tf.Message(status).decode(errors='replace')}")
+    finally:
+        tf.DeleteStatus(status)
+
+
 cdef int _fill(void* cc) except -1:
     # dlsym on the cc library also finds what it takes from the framework library.
     tf.Version = <const char* (*)() noexcept nogil>_symbol(cc, b"TF_Version")
+    tf.LoadLibrary = <TF_Library* (*)(const char*, TF_Status*) noexcept nogil>_symbol(cc, b"TF_LoadLibrary")
+    tf.DeleteLibraryHandle = <void (*)(TF_Library*) noexcept nogil>_symbol(cc, b"TF_DeleteLibraryHandle")
     tf.NewStatus = <TF_Status* (*)() noexcept nogil>_symbol(cc, b"TF_NewStatus")
     tf.DeleteStatus = <void (*)(TF_Status*) noexcept nogil>_symbol(cc, b"TF_DeleteStatus")
     tf.GetCode = <int (*)(const TF_Status*) noexcept nogil>_symbol(cc, b"TF_GetCode")

@@ -212,7 +212,7 @@ UPSTREAM_FLAGS = (
     ),
     Flag("xla_cpu_compilation_enabled", _BOOL, False, "Leave it to the session config whether XLA compiles."),
     Flag("xla_gpu_compilation_enabled", _BOOL, False, "The same as --xla_cpu_compilation_enabled."),
-    Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService.", "the profiler service is not built"),
+    Flag("enable_profiler", _BOOL, True, "Offer TensorFlow's ProfilerService."),
     Flag(
         "thread_pool_factory_config_file",
         _STRING,
@@ -311,6 +311,12 @@ OWN_FLAGS = (
         "Address on which the operator's web page listens; it asks nobody for a password.",
     ),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
+    Flag(
+        "op_libraries",
+        _STRING,
+        "",
+        "Comma list of libraries of custom ops that workers load: paths, or Python distributions (tensorflow-text).",
+    ),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),
     Flag("worker_heartbeat_timeout_s", _FLOAT, 30.0, "Seconds of silence after which a worker is replaced."),

@@ -81,6 +81,7 @@ class ServerOptions:
     grpc_socket_path: str
     """Empty: no UNIX socket."""
     grpc_channel_arguments: tuple[tuple[str, int | str], ...]
+    enable_profiler: bool
     grpc_edge: str
     """One of ``GRPC_EDGES``."""
     grpc_edge_threads: int
@@ -141,6 +142,8 @@ class ServerOptions:
     """Program and first arguments of a worker; never empty."""
     worker_transport: str
     """One of ``WORKER_TRANSPORTS``."""
+    op_libraries: tuple[str, ...]
+    """Paths and names of Python distributions, as given."""
     num_execution_threads: int
     """0: one for each core granted to the worker."""
     worker_heartbeat_timeout_s: float
@@ -219,6 +222,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_port=_port(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
+        enable_profiler=parsed.get_bool("enable_profiler"),
         grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         ssl_config_file=parsed.get_string("ssl_config_file"),
@@ -250,6 +254,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         batching=batching,
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
+        op_libraries=tuple(name for name in parsed.get_string("op_libraries").split(",") if name),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
@@ -301,13 +306,6 @@ def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
         )
     if not (parsed.get_string("model_base_path") or parsed.get_string("model_config_file")):
         raise _invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
-
-
-def _check_batching(parsed: ParsedFlags) -> None:
-    if parsed.get_string("batching_parameters_file") and not parsed.get_bool("enable_batching"):
-        raise _invalid(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
 
 
 def _platform_options(parsed: ParsedFlags) -> PlatformOptions:

@@ -37,7 +37,7 @@ from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
-from tensorgate.gateway.dispatch.worker_client import LoadOptions
+from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
@@ -52,6 +52,7 @@ from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.profiler_service import ProfilerService
 from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
@@ -219,6 +220,7 @@ class ServerCore:
                 HealthService(self._view.readiness),
                 ReflectionService(lambda: self._view.readiness.is_ending),
                 ModelAdminService(admin),
+                ProfilerService(self._live_workers) if options.enable_profiler else None,
             ),
             clock,
         )
@@ -251,6 +253,9 @@ class ServerCore:
     def _model_settings(self, name: str) -> ModelSettings:
         """What holds for the model now."""
         return self._settings_of(name)
+
+    def _live_workers(self) -> list[WorkerClient]:
+        return [supervisor.worker for supervisor in self._pool.supervisors if supervisor.worker is not None]
 
     # --- the life cycle -----------------------------------------------------------------------------------------------
 

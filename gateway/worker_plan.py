@@ -79,6 +79,7 @@ class WorkerPlan:
             name=slot.name,
             num_execution_threads=options.num_execution_threads or self._num_cpus,
             command=options.worker_command,
+            op_libraries=options.op_libraries,
             environment=self._environments[slot.device],
             heartbeat_timeout_s=options.worker_heartbeat_timeout_s,
             uses_stream=options.worker_transport == "stream",

@@ -11,6 +11,8 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | batching | – | queues |
+| profile | duration_ms | xspace, has_events |
+| end_profile | – | – |
 | stop | – | – |
 """
 
@@ -51,6 +53,8 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "unload": {"handle": int},
     "ping": {},
     "batching": {},
+    "profile": {"duration_ms": int},
+    "end_profile": {},
     "stop": {},
 }
 
@@ -60,6 +64,8 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "unload": {},
     "ping": {"in_flight": int, "completed": int, "rss_bytes": int},
     "batching": {"queues": list},  # each a JSON object: handle, name, version, signature and counters
+    "profile": {"xspace": bytes, "has_events": bool},  # a serialized tensorflow.profiler.XSpace
+    "end_profile": {},
     "stop": {},
 }
 

@@ -21,7 +21,7 @@ GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py")
 # Each version writes other code, and the code refuses a protobuf or grpcio runtime older than its generator.
 GRPCIO_TOOLS_VERSION = "1.75.1"
 IMPORT = re.compile(
-    r"^(from|import) (tensorflow|tensorflow_serving|tensorgate(?!\.protos)|grpc(?=\.(?:health|reflection)))([.\s])",
+    r"^(from|import) (tensorflow|tensorflow_serving|tsl|tensorgate(?!\.protos)|grpc(?=\.(?:health|reflection)))([.\s])",
     re.MULTILINE,
 )
 

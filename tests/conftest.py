@@ -96,11 +96,12 @@ def tflite_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return made_by("make_tflite_models.py", tmp_path_factory.mktemp("tflite_models"))
 
 
-def made_by(program: str, out: pathlib.Path) -> pathlib.Path:
+def made_by(program: str, out: pathlib.Path, *arguments: str) -> pathlib.Path:
+    """Runs a program of tests/saved_models, which writes models into the folder; the folder."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')
     made = subprocess.run(
-        [sys.executable, str(TESTS / "saved_models" / program), str(out)],
+        [sys.executable, str(TESTS / "saved_models" / program), str(out), *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""The worker's control line: hello, load, unload, ping and stop, asked by the gateway over a socket of their own.
+"""The worker's control line: hello, load, unload, ping, traces and stop, asked by the gateway over a socket of its own.
 
 A thread of its own owns the control socket and answers pings whatever else goes on; loads and unloads block in loader
 threads, which hand the session to the data loop, or take it back, and answer through the mailbox.
@@ -22,6 +22,7 @@ from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.workers.golden_requests import check_golden_requests
 from tensorgate.workers.mailbox import Mailbox
+from tensorgate.workers.profiler import Profiler, Trace
 from tensorgate.workers.servables import Servable, VersionToLoad, open_servable
 from tensorgate.workers.warmup import warm_up
 
@@ -60,6 +61,7 @@ class CommandServer:
         self._servables: dict[int, Servable] = {}
         self._names: dict[int, tuple[str, int]] = {}
         self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
+        self._profiler = Profiler()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
         self._handlers: dict[str, Callable[[ControlRequest, Answer], None]] = {
@@ -68,6 +70,8 @@ class CommandServer:
             "batching": self._batching,
             "load": self._load,
             "unload": self._unload,
+            "profile": self._profile,
+            "end_profile": self._end_profile,
             "stop": self._stop,
         }
 
@@ -78,6 +82,7 @@ class CommandServer:
         """Ends the thread and closes the socket; loads under way are waited for. From another thread; blocks."""
         self._mailbox.post(self._end)
         self._thread.join()
+        self._profiler.stop()
         self._loaders.shutdown(wait=True, cancel_futures=True)
 
     def unload_all(self) -> None:
@@ -223,6 +228,18 @@ class CommandServer:
                     queue["refused"],
                     queue["expired"],
                 )
+
+    def _profile(self, request: ControlRequest, answer: Answer) -> None:
+        def tell(trace: Trace | ServingError) -> None:
+            answer(
+                trace if isinstance(trace, ServingError) else {"xspace": trace.content, "has_events": trace.has_events}
+            )
+
+        self._profiler.start(request.fields["duration_ms"] / 1e3, tell)
+
+    def _end_profile(self, _request: ControlRequest, answer: Answer) -> None:
+        self._profiler.end()
+        answer({})
 
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})

@@ -19,6 +19,7 @@ import zmq
 from tensorgate._native.data_loop import DataLoop
 from tensorgate._native.tf_c_api import LibraryError, load_library
 from tensorgate.workers.commands import CommandServer
+from tensorgate.workers.op_libraries import load_op_libraries
 
 logger = logging.getLogger("tensorgate.worker")
 
@@ -36,6 +37,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epoch", type=int, required=True, help="the incarnation; frames of another are refused")
     parser.add_argument("--parent_fd", type=int, required=True, help="end of file on it means that the gateway is gone")
     parser.add_argument("--num_execution_threads", type=int, default=0, help="0: the cores granted to the process")
+    parser.add_argument("--op_libraries", default="", help="comma list of libraries of ops, or of Python distributions")
     return parser.parse_args(argv)
 
 
@@ -82,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
         version = load_library()
+        load_op_libraries([name for name in arguments.op_libraries.split(",") if name])
     except LibraryError as error:
         logger.error("%s", error)
         return EXIT_CANNOT_WORK

@@ -37,7 +37,8 @@ KILL_GRACE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How one worker is run. ``environment`` is added to ours; ``command`` gets the worker's flags appended.
+    """How one worker is run. ``environment`` is added to ours; ``command`` gets the worker's flags appended, and with
+    them ``op_libraries``, which it loads first.
 
     ``start_timeout_s`` bounds process start to ``hello``. A worker is pinged every ``heartbeat_interval_s`` and killed
     when an answer is missing for ``heartbeat_timeout_s``. Respawns wait ``min_backoff_s``, doubling to
@@ -50,6 +51,7 @@ class WorkerOptions:
     num_execution_threads: int
     command: tuple[str, ...] = python_command("tensorgate.workers.main")
     environment: Mapping[str, str] = field(default_factory=dict)
+    op_libraries: tuple[str, ...] = ()
     start_timeout_s: float = 60.0
     heartbeat_interval_s: float = 1.0
     heartbeat_timeout_s: float = 30.0
@@ -265,6 +267,8 @@ class Supervisor:
             f"--num_execution_threads={self._options.num_execution_threads}",
             f"--name={self.name}",
         ]
+        if self._options.op_libraries:
+            command.append(f"--op_libraries={','.join(self._options.op_libraries)}")
         client = WorkerClient(self._context, self._loop, self.name, self._epoch, endpoints)
         incarnation = _Incarnation(client, list(paths.values()))
         self._current = incarnation

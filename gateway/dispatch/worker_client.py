@@ -89,6 +89,14 @@ class LoadedServable:
     load_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerTrace:
+    """A worker's answer to ``profile``: a serialized tensorflow.profiler.XSpace, and whether it has any event."""
+
+    xspace: bytes
+    has_events: bool
+
+
 class WorkerClient:
     """A Worker (see worker.py) and its control commands.
 
@@ -219,6 +227,18 @@ class WorkerClient:
         reply = await self.command("ping", {}, timeout_s)
         self.health = WorkerHealth(reply["in_flight"], reply["completed"], reply["rss_bytes"])
         return self.health
+
+    async def profile(self, duration_ms: int, timeout_s: float) -> WorkerTrace:
+        """A trace of the worker, after ``duration_ms`` or ``end_profile``.
+
+        ``timeout_s`` is for all of it. Raises ServingError, INTERNAL while another trace is taken.
+        """
+        reply = await self.command("profile", {"duration_ms": duration_ms}, timeout_s)
+        return WorkerTrace(reply["xspace"], reply["has_events"])
+
+    async def end_profile(self, timeout_s: float) -> None:
+        """Ends the trace that is being taken, if one is, before its time. Raises ServingError."""
+        await self.command("end_profile", {}, timeout_s)
 
     async def stop(self, timeout_s: float) -> None:
         """Asks the worker to finish what is in flight and exit; returns when it has agreed. Raises ServingError."""

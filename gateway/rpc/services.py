@@ -2,7 +2,7 @@
 
 Read by both edges, so that they serve the same.
 
-Source: the services of tensorflow_serving/apis, and gRPC's own.
+Source: the services of tensorflow_serving/apis, TensorFlow's ProfilerService, and gRPC's own.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from tensorgate.gateway.rpc.incoming_call import Handler, unary, unary_async
 from tensorgate.gateway.rpc.model_admin_service import ModelAdminService
 from tensorgate.gateway.rpc.model_service import ModelService
 from tensorgate.gateway.rpc.prediction_service import PredictionService
+from tensorgate.gateway.rpc.profiler_service import ProfilerService
 from tensorgate.gateway.rpc.reflection import ReflectionService
 
 # Path to what the worker is asked to do, and whether the model_spec stands inside the request's tasks.
@@ -31,10 +32,12 @@ def make_handlers(
     health: HealthService,
     reflection: ReflectionService,
     model_admin_service: ModelAdminService | None = None,
+    profiler_service: ProfilerService | None = None,
 ) -> dict[str, Handler]:
     """Path to handler, for everything else."""
     return {
         **({} if model_admin_service is None else _admin_handlers(model_admin_service)),
+        **({} if profiler_service is None else _profiler_handlers(profiler_service)),
         "/tensorflow.serving.PredictionService/GetModelMetadata": unary(prediction_service.get_model_metadata),
         "/tensorflow.serving.ModelService/GetModelStatus": unary(model_service.get_model_status),
         "/tensorflow.serving.ModelService/HandleReloadConfigRequest": unary_async(
@@ -52,4 +55,12 @@ def _admin_handlers(service: ModelAdminService) -> dict[str, Handler]:
         "/tensorgate.ModelAdmin/AddModel": unary_async(service.add_model),
         "/tensorgate.ModelAdmin/RemoveModel": unary_async(service.remove_model),
         "/tensorgate.ModelAdmin/Reload": unary_async(service.reload),
+    }
+
+
+def _profiler_handlers(service: ProfilerService) -> dict[str, Handler]:
+    return {
+        "/tensorflow.ProfilerService/Profile": unary_async(service.profile),
+        "/tensorflow.ProfilerService/Terminate": unary(service.terminate),
+        "/tensorflow.ProfilerService/Monitor": unary(service.monitor),
     }

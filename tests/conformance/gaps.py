@@ -2,6 +2,4 @@
 
 import pytest
 
-PROFILER = pytest.mark.xfail(reason="the profiler service is not built yet")
 NO_FLAG = pytest.mark.skip(reason="an option of upstream's library that no flag of its server sets")
-TF_TEXT = pytest.mark.skip(reason="workers load no libraries of ops yet, and tensorflow-text is one")

@@ -4,7 +4,10 @@ Each test bears the name of upstream's method. VP, upstream's check of a Predict
 """
 
 import contextlib
+import importlib.util
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +23,8 @@ from tensorgate.protos.tensorflow_serving.apis.inference_pb2 import MultiInferen
 from tensorgate.protos.tensorflow_serving.apis.input_pb2 import Input
 from tensorgate.protos.tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorgate.protos.tensorflow_serving.apis.regression_pb2 import RegressionRequest
-from tests.conformance.gaps import PROFILER, TF_TEXT
+from tensorgate.protos.tsl.profiler.protobuf.xplane_pb2 import XSpace
+from tests.conftest import made_by
 from tests.harness.model_server import (
     ModelServer,
     StartServer,
@@ -308,12 +312,34 @@ def test_distrat_sequential_keras_saved_model_save(model_server: ModelServer) ->
     verify_predict(model_server, 2.0, "distributed", specify_output=False, rows=True)
 
 
-@PROFILER
-def test_profiler_service_with_valid_trace_request(model_server: ModelServer) -> None:
-    profile = model_server.channel.unary_unary("/tensorflow.ProfilerService/Profile")
-    profile(b"", timeout=30)
+def test_profiler_service_with_valid_trace_request(model_server: ModelServer, tmp_path: pathlib.Path) -> None:
+    # Upstream's test traces with TensorFlow's own client while REST predicts.
+    with tracing_client(model_server.port, tmp_path) as client:
+        while client.poll() is None:
+            status, _ = model_server.predict_rest("half_plus_two", {"instances": [2.0, 3.0, 4.0]})
+            assert status == 200
+    (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+    space = XSpace.FromString(trace.read_bytes())
+    names = {event.name for plane in space.planes for event in plane.event_metadata.values()}
+    assert any("SessionRun" in name for name in names), sorted(names)[:50]
 
 
-@TF_TEXT
-def test_tf_text() -> None:
-    """A model with ops of tensorflow-text loads and answers."""
+@contextlib.contextmanager
+def tracing_client(port: int, folder: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
+    """TensorFlow's client of the profiler, which takes a trace of a second into the folder, as a process."""
+    program = (
+        "import sys; from tensorflow.python.profiler import profiler_client as client;"
+        " client.trace(sys.argv[1], sys.argv[2], 1000, '', 10)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, f"127.0.0.1:{port}", str(folder)]) as client:
+        yield client
+    assert client.returncode == 0
+
+
+def test_tf_text(start_server: StartServer, tmp_path: pathlib.Path) -> None:
+    if importlib.util.find_spec("tensorflow_text") is None:
+        pytest.skip("tensorflow-text is not installed: pip install --no-deps tensorflow-text")
+    base_path = made_by("make_models_of_ops.py", tmp_path) / "tokens"
+    server = start_server("--model_name=tokens", f"--model_base_path={base_path}", "--op_libraries=tensorflow-text")
+    predictions = server.predict_rest("tokens", {"instances": ["What you know", "hi"]})
+    assert predictions == (200, {"predictions": [["What", "you", "know"], ["hi", "", ""]]})

@@ -79,6 +79,7 @@ OWN = [
     ("console_port", "int32", 0),
     ("console_address", "string", "127.0.0.1"),
     ("worker_command", "string", ""),
+    ("op_libraries", "string", ""),
     ("num_execution_threads", "int32", 0),
     ("drain_timeout_s", "float", 30.0),
     ("worker_heartbeat_timeout_s", "float", 30.0),
@@ -92,6 +93,7 @@ OWN = [
 ]
 
 ACTING = {
+    "enable_profiler",
     "port",
     "ssl_config_file",
     "enable_batching",

@@ -126,7 +126,9 @@ def test_options_of_a_worker_follow_the_flags(tmp_path: Path) -> None:
         "--worker_stuck_timeout_s=9",
         "--worker_transport=zmq",
         "--devices=cpu",
+        "--op_libraries=/ops/a.so",
     )
     worker = plan.worker_options(plan.slots[0])
     assert (worker.num_execution_threads, worker.stuck_timeout_s, worker.uses_stream) == (3, 9.0, False)
+    assert worker.op_libraries == ("/ops/a.so",)
     assert worker == replace(worker, environment={"CUDA_VISIBLE_DEVICES": "-1"})

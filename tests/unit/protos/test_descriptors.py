@@ -34,7 +34,10 @@ from tensorgate.protos.tensorflow_serving.servables.tensorflow import (
 PROTOS = pathlib.Path(next(iter(protos_package.__path__)))
 RECORDED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "recordings" / "descriptors.pb"
 # Where the wheels keep a file that is not at its own path.
-MOVED = {"xla/tsl/protobuf/error_codes.proto": "tensorflow/compiler/xla/tsl/protobuf/error_codes_pb2.py"}
+MOVED = {
+    "xla/tsl/protobuf/error_codes.proto": "tensorflow/compiler/xla/tsl/protobuf/error_codes_pb2.py",
+    "tsl/profiler/protobuf/profiler_options.proto": "tensorflow/tsl/profiler/protobuf/profiler_options_pb2.py",
+}
 
 LEFT_OUT_FIELDS: Mapping[str, frozenset[str]] = {
     "tensorflow.ConfigProto": frozenset({"rpc_options", "cluster_def"}),
@@ -76,6 +79,36 @@ UNPUBLISHED: Mapping[str, Mapping[str, str]] = {
         "783 prefer_tflite_model, 784 resource_estimation_uses_validation_result, 785 num_tflite_interpreters, "
         "786 num_tflite_interpreters_per_pool, 787 num_tflite_pools, 788 wrap_session_with_no_threading_params, "
         "789 enable_per_model_batching_params, 790 enable_saved_model_config, 791 mixed_precision",
+    },
+    "tsl/profiler/protobuf/profiler_service.proto": {
+        "ToolRequestOptions": "2 output_formats, 3 save_to_repo",
+        "ProfileRequest": "1 duration_ms, 2 max_events, 3 tools, 8 tool_options, 4 opts, 5 repository_root, "
+        "6 session_id, 7 host_name, 9 emit_xspace",
+        "ProfileToolData": "1 name, 2 data",
+        "ProfileResponse": "6 tool_data, 7 empty_trace, 8 xspace",
+        "TerminateRequest": "1 session_id",
+        "TerminateResponse": "",
+        "MonitorRequest": "1 duration_ms, 2 monitoring_level, 3 timestamp",
+        "MonitorResponse": "1 data, 10 monitor_result",
+        "GetSnapshotRequest": "",
+        "ContinuousProfilingResponse": "",
+        "StopContinuousProfilingRequest": "",
+        "StopContinuousProfilingResponse": "",
+    },
+    "tsl/profiler/protobuf/profiler_service_monitor_result.proto": {
+        "ProfilerServiceMonitorResult": "1 response_type, 2 device_idle_time_percent, "
+        "3 matrix_unit_utilization_percent, 4 step_time_ms_avg, 5 step_time_ms_min, 6 step_time_ms_max, "
+        "7 infeed_percent_avg, 8 infeed_percent_min, 9 infeed_percent_max",
+    },
+    "tsl/profiler/protobuf/xplane.proto": {
+        "XSpace": "1 planes, 2 errors, 3 warnings, 4 hostnames",
+        "XPlane": "1 id, 2 name, 3 lines, 4 event_metadata, 5 stat_metadata, 6 stats",
+        "XLine": "1 id, 10 display_id, 2 name, 11 display_name, 3 timestamp_ns, 9 duration_ps, 4 events",
+        "XEvent": "1 metadata_id, 2 offset_ps, 5 num_occurrences, 3 duration_ps, 4 stats",
+        "XStat": "1 metadata_id, 2 double_value, 3 uint64_value, 4 int64_value, 5 str_value, 6 bytes_value, "
+        "7 ref_value",
+        "XEventMetadata": "1 id, 2 name, 4 display_name, 3 metadata, 5 stats, 6 child_id",
+        "XStatMetadata": "1 id, 2 name, 3 description",
     },
 }
 

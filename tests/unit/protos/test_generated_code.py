@@ -49,6 +49,7 @@ def test_only_services_have_grpc_code() -> None:
         == {
             "prediction_service",
             "model_service",
+            "profiler_service",
             "session_service",
             "model_admin",
             "health",

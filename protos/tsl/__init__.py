@@ -1,0 +1,1 @@
+"""Messages of tsl; generated, see generate.py."""

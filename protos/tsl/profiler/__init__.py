@@ -1,0 +1,1 @@
+"""Messages of tsl.profiler; generated, see generate.py."""

@@ -1,0 +1,1 @@
+"""Messages of tsl.profiler.protobuf; generated, see generate.py."""
