@@ -141,6 +141,9 @@ class ServerOptions:
     """Program and first arguments of a worker; never empty."""
     worker_transport: str
     """One of ``WORKER_TRANSPORTS``."""
+    shared_memory_bytes: int
+    """For requests, and of each worker for replies; 0: none is shared."""
+    shared_memory_threshold_bytes: int
     num_execution_threads: int
     """0: one for each core granted to the worker."""
     worker_heartbeat_timeout_s: float
@@ -250,6 +253,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         batching=batching,
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
+        shared_memory_bytes=_shared_memory_bytes(parsed),
+        shared_memory_threshold_bytes=_at_least_zero(parsed, "shared_memory_threshold_bytes"),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
@@ -365,6 +370,12 @@ def _at_least_zero(parsed: ParsedFlags, name: str) -> int:
     if value < 0:
         raise _invalid(f"--{name} must not be negative; got {value}")
     return value
+
+
+def _shared_memory_bytes(parsed: ParsedFlags) -> int:
+    """Payloads in it are told of on the stream only."""
+    size_bytes = _at_least_zero(parsed, "shared_memory_mb") << 20
+    return size_bytes if parsed.get_string("worker_transport").lower() == "stream" else 0
 
 
 def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
