@@ -70,6 +70,7 @@ cdef struct Ticket:
     char* message           # malloc'd; NULL: empty
     size_t message_size
     zmq_msg_t payload
+    bint is_shared          # the worker may still write to it
     uint64_t queue_us
     uint64_t run_us
     uint64_t batch_rows
@@ -111,6 +112,7 @@ cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
             ticket.message_size = outcome.message_size
     if outcome.payload is not NULL:
         zmq.msg_move(&ticket.payload, outcome.payload)
+        ticket.is_shared = outcome.is_shared
     pthread_mutex_lock(&queue.mutex)
     if queue.is_closed:
         pthread_mutex_unlock(&queue.mutex)
@@ -190,7 +192,7 @@ cdef class ReplyBuffer:
 cdef object _take_payload(Ticket* ticket):
     cdef size_t size = zmq.msg_size(&ticket.payload)
     cdef ReplyBuffer reply
-    if size < COPY_REPLY_BELOW_BYTES:
+    if size < COPY_REPLY_BELOW_BYTES or ticket.is_shared:
         return PyBytes_FromStringAndSize(<const char*>zmq.msg_data(&ticket.payload), <Py_ssize_t>size)
     reply = ReplyBuffer.__new__(ReplyBuffer)
     zmq.msg_move(&reply.frame, &ticket.payload)

@@ -5,6 +5,8 @@ from typing_extensions import Self, disjoint_base
 
 from tensorgate._native.batching_options import BatchingOptions
 from tensorgate._native.python_servable import PythonServable
+from tensorgate._native.reply_memory import SharedReplies
+from tensorgate._native.request_memory import SharedRequests
 from tensorgate._native.session import Session
 
 @disjoint_base
@@ -15,7 +17,8 @@ class DataLoop:
 
     Raises OSError when an endpoint cannot be bound or there are no threads or descriptors, ValueError for
     num_execution_threads < 1. A ``send_high_water_mark`` of 0 leaves replies that the gateway does not read yet to
-    ZeroMQ, however many they are; beyond any other the loop keeps them itself.
+    ZeroMQ, however many they are; beyond any other the loop keeps them itself. ``requests`` and ``replies``, both or
+    none: the memory that the gateway shares; large payloads of requests on the stream are there then.
     """
 
     num_execution_threads: int
@@ -30,6 +33,8 @@ class DataLoop:
         num_execution_threads: int,
         send_high_water_mark: int = 0,
         stream_path: str = "",
+        requests: SharedRequests | None = None,
+        replies: SharedReplies | None = None,
     ) -> Self: ...
     def start(self) -> None:
         """Starts the threads. Once: RuntimeError after that."""

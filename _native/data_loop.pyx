@@ -76,6 +76,8 @@ from tensorgate._native.posix cimport (
     pthread_mutex_unlock,
 )
 from tensorgate._native.python_servable cimport PythonServable
+from tensorgate._native.reply_memory cimport SharedReplies
+from tensorgate._native.request_memory cimport SharedRequests
 from tensorgate._native.session cimport Session
 from tensorgate._native.zmq_api cimport (
     ZMQ_LINGER,
@@ -166,6 +168,8 @@ cdef class DataLoop:
     cdef bint _has_loop
     cdef bint _has_header
     cdef object _context      # outlives the sockets
+    cdef SharedRequests _requests
+    cdef SharedReplies _replies
     cdef dict _servables      # by handle: Sessions, in use here and so open, and PythonServables
     cdef dict _batchers       # addresses, by handle
     cdef readonly int num_execution_threads
@@ -173,6 +177,7 @@ cdef class DataLoop:
     def __cinit__(
         self, context, str data_endpoint not None, str cancel_endpoint not None, uint64_t epoch,
         int num_execution_threads, int send_high_water_mark=0, str stream_path not None="",
+        SharedRequests requests=None, SharedReplies replies=None,
     ):
         cdef LoopState* state = &self.state
         self._servables = {}
@@ -197,6 +202,12 @@ cdef class DataLoop:
         self._context = context
         state.epoch = epoch
         state.give_up_us = -1
+        if requests is not None and replies is not None:
+            self._requests = requests
+            self._replies = replies
+            state.requests = &requests.memory
+            state.replies = &replies.pool
+            replies.attach()
         if not scheduler_init(&state.scheduler, on_batch_done, state):
             raise MemoryError
         if not (id_table_init(&state.servables) and id_table_init(&state.runs)):

@@ -1,10 +1,11 @@
 """The gateway's native threads as the control plane and the edges see them: one event loop and one dispatcher each."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from tensorgate._native.dispatcher_state cimport Dispatcher, LineOptions
 from tensorgate._native.event_loop cimport EventLoop, Task
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t
+from tensorgate._native.request_memory cimport RequestMemory
 from tensorgate._native.route_table cimport PublishedVersion, RouteSnapshot, Routes
 
 
@@ -67,6 +68,9 @@ cdef class DataPlane:
     cdef Routes _routes      # the snapshot in use
     cdef set _versions       # all that may have a pin, or be in a snapshot
     cdef list _retired       # what was counted of versions that are gone, until request_stats tells
+    cdef readonly RequestMemory request_memory
+    cdef dict _reply_memories  # of live lines, by their numbers
+    cdef int64_t _replies_full  # how often lines that are gone had no room
     cdef dict _outstanding   # line number to the counter that its dispatchers share
     cdef int _next_thread
 

@@ -2,6 +2,8 @@ from collections.abc import Sequence
 
 from typing_extensions import Self, disjoint_base
 
+from tensorgate._native.reply_memory import ReplyMemory
+from tensorgate._native.request_memory import RequestMemory
 from tensorgate._native.route_table import PublishedVersion, Routes
 
 _Histogram = tuple[list[int], int]
@@ -21,7 +23,10 @@ class DataPlane:
 
     num_threads: int
     is_closed: bool
-    def __new__(cls, num_threads: int = 1) -> Self: ...
+    request_memory: RequestMemory | None
+    """Where large requests go that workers read themselves; None: all are sent to them."""
+
+    def __new__(cls, num_threads: int = 1, request_memory: RequestMemory | None = None) -> Self: ...
     def start(self) -> None: ...
     def close(self) -> None:
         """Fails what is outstanding with UNAVAILABLE and ends the threads and sockets. Idempotent.
@@ -56,11 +61,13 @@ class DataPlane:
         max_queued: int,
         max_queued_bytes: int,
         stream_path: str = "",
+        reply_memory: ReplyMemory | None = None,
     ) -> None:
         """A worker's incarnation is up. ``number`` is never reused; credit (a version's) and bounds are each thread's.
 
         ``stream_path``: a unix socket that a worker of this host may listen on; requests go there instead of to the
-        data endpoint if it does. Raises OSError if its sockets cannot be opened.
+        data endpoint if it does. ``reply_memory``: what the worker was given to write large replies into; once it says
+        that it has it, large requests on the stream go by ``request_memory``. Raises OSError if its sockets cannot be opened.
         """
 
     def remove_line(self, number: int, cause: str) -> None:
@@ -75,6 +82,12 @@ class DataPlane:
 
     def counters(self) -> dict[str, int]:
         """Totals since start, by name as in DispatchCounters of dispatcher.pxd."""
+
+    def shared_memory(self) -> dict[str, tuple[int, int, int]]:
+        """Of "requests" and of "replies" (of all lines): (bytes, bytes in use, how often there was no room).
+
+        Empty without ``request_memory``.
+        """
 
     def request_stats(self) -> tuple[list[_VersionRequests], list[_VersionRequests]]:
         """What was counted so far: of versions that the plane keeps, and of those that went since the last call.

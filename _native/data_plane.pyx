@@ -48,7 +48,9 @@ from tensorgate._native.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from tensorgate._native.reply_memory cimport ReplyMemory
 from tensorgate._native.request_account cimport account_sample, read_unrouted, take_logged, take_records
+from tensorgate._native.request_memory cimport RequestMemory
 from tensorgate._native.route_table cimport PublishedVersion, ReplicaSet, Routes
 from tensorgate._native.zmq_api cimport zmq
 
@@ -114,7 +116,7 @@ cdef void _release_all(HeldBuffers* buffers) noexcept:
 
 
 cdef class DataPlane:
-    def __cinit__(self, int num_threads=1):
+    def __cinit__(self, int num_threads=1, RequestMemory request_memory=None):
         cdef int i
         if not 1 <= num_threads <= MAX_THREADS:
             raise ValueError(f"num_threads must be from 1 to {MAX_THREADS}; was {num_threads}")
@@ -123,6 +125,8 @@ cdef class DataPlane:
         self._versions = set()
         self._retired = []
         self._outstanding = {}
+        self.request_memory = request_memory
+        self._reply_memories = {}
         pthread_mutex_init(&self._held.mutex, NULL)
         self._made = True
         self.threads = <DataThread*>calloc(num_threads, sizeof(DataThread))
@@ -141,6 +145,8 @@ cdef class DataPlane:
             self.threads[i].dispatcher.last_request_id = <uint64_t>i
             self.threads[i].dispatcher.request_id_step = <uint64_t>num_threads
             self.threads[i].dispatcher.index = <size_t>i
+            if request_memory is not None:
+                self.threads[i].dispatcher.arena = request_memory.arena
             self._orders[i].thread = &self.threads[i]
             self._orders[i].task.owner = &self._orders[i]
             self._orders[i].task.run = _obey
@@ -298,7 +304,7 @@ cdef class DataPlane:
     def add_line(
         self, uint64_t number, uint64_t epoch, str name not None, str data_endpoint not None,
         str cancel_endpoint not None, size_t credit, size_t max_queued, size_t max_queued_bytes,
-        str stream_path not None="",
+        str stream_path not None="", ReplyMemory reply_memory=None,
     ):
         cdef Broadcast broadcast
         cdef LineOptions options
@@ -324,6 +330,7 @@ cdef class DataPlane:
             options.data_endpoint = data_utf8
             options.cancel_endpoint = cancel_utf8
             options.stream_path = stream_utf8
+            options.replies = NULL if reply_memory is None else reply_memory.arena
             options.credit = credit
             options.max_queued = max_queued
             options.max_queued_bytes = max_queued_bytes
@@ -333,6 +340,8 @@ cdef class DataPlane:
             broadcast.line = &options
             self._broadcast(&broadcast)
             if not broadcast.failed:
+                if reply_memory is not None:
+                    self._reply_memories[number] = reply_memory
                 return
             self._remove(number, b"its sockets could not be opened")
         raise OSError(f"the sockets to {name} cannot be opened: {data_endpoint}, {cancel_endpoint}")
@@ -350,6 +359,9 @@ cdef class DataPlane:
         broadcast.cause = cause
         self._broadcast(&broadcast)
         self._forget_counter(number)
+        reply_memory = self._reply_memories.pop(number, None)
+        if reply_memory is not None:
+            self._replies_full += reply_memory.num_full
 
     cdef void _forget_counter(self, uint64_t number):
         free(<void*><size_t>self._outstanding.pop(number))
@@ -395,6 +407,18 @@ cdef class DataPlane:
         # Every thread buries a worker of its own; it died once.
         total.worker_deaths = self.threads[0].dispatcher.counters.worker_deaths
         return total
+
+    def shared_memory(self):
+        cdef dict found = {}
+        with self._lock:
+            if self.request_memory is not None:
+                found["requests"] = (self.request_memory.size, self.request_memory.used, self.request_memory.num_full)
+                found["replies"] = (
+                    sum([each.size for each in self._reply_memories.values()]),
+                    sum([each.held_bytes for each in self._reply_memories.values()]),
+                    self._replies_full + sum([each.num_full for each in self._reply_memories.values()]),
+                )
+        return found
 
     # --- what requests there were ---
 

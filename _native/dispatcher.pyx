@@ -34,6 +34,7 @@ from tensorgate._native.event_loop cimport (
     timer_set,
 )
 from tensorgate._native.posix cimport EPOLLIN
+from tensorgate._native.reply_memory cimport reply_arena_drop, reply_arena_hold
 from tensorgate._native.request_account cimport account_free, account_new
 from tensorgate._native.request_end cimport (
     NO_MEMORY_TEXT,
@@ -103,6 +104,8 @@ cdef void _free_line(Line* line) noexcept nogil:
     if line.watch.fd >= 0:
         loop_unwatch(line.dispatcher.loop, &line.watch)
     close_sockets(line)
+    if line.replies is not NULL:
+        reply_arena_drop(line.replies)
     free(line.name)
     free(line)
 
@@ -123,6 +126,9 @@ cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options
     line.max_queued = options.max_queued
     line.max_queued_bytes = options.max_queued_bytes
     line.outstanding = options.outstanding if options.outstanding is not NULL else &line.own_outstanding
+    if options.replies is not NULL:
+        reply_arena_hold(options.replies)
+        line.replies = options.replies
     line.watch.fd = -1
     line.watch.on_ready = _on_readable
     line.watch.owner = line

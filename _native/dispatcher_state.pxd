@@ -12,7 +12,9 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.event_loop cimport EventLoop, Hook, Timer, Watch, timer_set
 from tensorgate._native.frame_stream cimport FrameStream
 from tensorgate._native.posix cimport eventfd_write
+from tensorgate._native.reply_memory cimport ReplyArena
 from tensorgate._native.request_account cimport RequestAccount
+from tensorgate._native.request_memory cimport RequestArena, RequestBlock
 from tensorgate._native.route_table cimport RouteSnapshot, VersionState
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
@@ -35,6 +37,7 @@ cdef struct Outcome:
     const uint8_t* message   # UTF-8, empty when the code is OK
     size_t message_size
     zmq_msg_t* payload       # the finished response message when the code is OK, else NULL
+    bint is_shared           # the worker may still write to the payload: it is to be copied before it is read
     uint64_t queue_us        # in the worker
     uint64_t run_us
     uint64_t batch_rows
@@ -47,6 +50,7 @@ cdef struct Request:
     uint64_t method          # dispatch.call.Method
     zmq_msg_t payload        # the serialized request; owned by the request
     size_t payload_size
+    RequestBlock* block      # of shared memory, which is the payload's content; NULL: that is elsewhere
     int64_t priority         # larger leaves the queue earlier
     bint sampled
     bint is_native           # it came by the native gRPC edge
@@ -104,6 +108,7 @@ cdef struct Line:
     char* name               # such as worker-0
     FrameStream stream       # to a worker of this host that listens for it; closed where there is none
     void* data               # DEALER, where there is no stream
+    ReplyArena* replies      # where the worker puts large ones, held by the line; NULL: nowhere
     void* cancels            # PUSH
     Watch watch              # of data's descriptor; fd -1 where there is none
     size_t credit            # requests of one version that it is handed at most
@@ -128,6 +133,7 @@ cdef struct LineOptions:
     const char* data_endpoint
     const char* cancel_endpoint
     const char* stream_path      # empty: requests go by ZeroMQ
+    ReplyArena* replies          # NULL: it shares no memory with us
     size_t credit
     size_t max_queued
     size_t max_queued_bytes
@@ -154,6 +160,7 @@ cdef struct Dispatcher:
     void* context                # ZeroMQ's
     size_t index                 # of its thread, among those that count a version's requests
     RequestAccount* account
+    RequestArena* arena          # the plane's, for large requests; NULL: none
     const RouteSnapshot* routes  # NULL before the first
     Line* lines
     Hook drain_hook

@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from tensorgate._native.byte_writer cimport ByteWriter
+from tensorgate._native.shared_memory cimport Place
 
 cdef enum:
     C_WIRE_VERSION = 1
@@ -13,7 +14,7 @@ cdef enum:
 
 cdef struct RequestHeader:
     # msgpack array [wire version, kind, epoch, request id, method, servable handle, remaining deadline, priority,
-    #                sampled, traceparent]
+    #                sampled, traceparent] and, where the payload is in shared memory, its [offset, size, generation]
     uint64_t epoch                 # incarnation of the worker it is meant for
     uint64_t request_id            # never reused within a gateway's life
     uint64_t method                # dispatch.call.Method
@@ -23,10 +24,13 @@ cdef struct RequestHeader:
     bint sampled                   # the request is traced or logged
     const uint8_t* traceparent     # W3C traceparent; points into the scanned header
     size_t traceparent_size
+    bint has_place
+    Place place                    # of the payload, if it has one; the payload frame is empty then
 
 
 cdef struct ReplyHeader:
-    # msgpack array [wire version, kind, epoch, request id, code, message, queue, run, batch rows, padding rows]
+    # msgpack array [wire version, kind, epoch, request id, code, message, queue, run, batch rows, padding rows] and,
+    #                where the payload is in shared memory, its [offset, size, generation]
     uint64_t epoch
     uint64_t request_id
     uint64_t code               # canonical status code
@@ -36,6 +40,8 @@ cdef struct ReplyHeader:
     uint64_t run_us             # in TF_SessionRun
     uint64_t batch_rows         # rows of the batch it ran in; 0 when not batched
     uint64_t padding_rows
+    bint has_place
+    Place place                 # as a request's
 
 
 cdef bint read_request_header(const uint8_t* data, size_t size, RequestHeader* header) noexcept nogil

@@ -13,11 +13,15 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_byte, put_bytes, writer_free, writer_init
+from tensorgate._native.shared_memory cimport Place
 
 WIRE_VERSION = C_WIRE_VERSION
 KIND_REQUEST = C_KIND_REQUEST
 KIND_REPLY = C_KIND_REPLY
 KIND_CANCEL = C_KIND_CANCEL
+
+cdef enum:
+    PLACE_ELEMENTS = 3
 
 
 class FrameError(ValueError):
@@ -124,8 +128,8 @@ cdef bint _take_bytes(Cursor* cursor, const uint8_t** data, size_t* size) noexce
     return True
 
 
-cdef bint _take_preamble(Cursor* cursor, uint64_t kind, uint64_t num_elements) noexcept nogil:
-    """The array's length, the wire version and the kind, which every header begins with."""
+cdef bint _take_preamble(Cursor* cursor, uint64_t kind, uint64_t num_elements, bint* has_place) noexcept nogil:
+    """The array's length, the wire version and the kind, which every header begins with; there may be more elements."""
     cdef uint64_t length, found
     cdef uint8_t form
     if cursor.pos >= cursor.end:
@@ -141,9 +145,18 @@ cdef bint _take_preamble(Cursor* cursor, uint64_t kind, uint64_t num_elements) n
         return False
     if length < num_elements:
         return False
+    has_place[0] = length >= num_elements + PLACE_ELEMENTS
     if not _take_unsigned(cursor, &found) or found != C_WIRE_VERSION:
         return False
     return _take_unsigned(cursor, &found) and found == kind
+
+
+cdef bint _take_place(Cursor* cursor, bint has_place, Place* place) noexcept nogil:
+    return not has_place or (
+        _take_unsigned(cursor, &place.offset)
+        and _take_unsigned(cursor, &place.size)
+        and _take_unsigned(cursor, &place.generation)
+    )
 
 
 cdef bint read_request_header(const uint8_t* data, size_t size, RequestHeader* header) noexcept nogil:
@@ -151,7 +164,7 @@ cdef bint read_request_header(const uint8_t* data, size_t size, RequestHeader* h
     cursor.pos = data
     cursor.end = data + size
     return (
-        _take_preamble(&cursor, C_KIND_REQUEST, 10)
+        _take_preamble(&cursor, C_KIND_REQUEST, 10, &header.has_place)
         and _take_unsigned(&cursor, &header.epoch)
         and _take_unsigned(&cursor, &header.request_id)
         and _take_unsigned(&cursor, &header.method)
@@ -160,6 +173,7 @@ cdef bint read_request_header(const uint8_t* data, size_t size, RequestHeader* h
         and _take_signed(&cursor, &header.priority)
         and _take_bool(&cursor, &header.sampled)
         and _take_bytes(&cursor, &header.traceparent, &header.traceparent_size)
+        and _take_place(&cursor, header.has_place, &header.place)
     )
 
 
@@ -168,7 +182,7 @@ cdef bint read_reply_header(const uint8_t* data, size_t size, ReplyHeader* heade
     cursor.pos = data
     cursor.end = data + size
     return (
-        _take_preamble(&cursor, C_KIND_REPLY, 10)
+        _take_preamble(&cursor, C_KIND_REPLY, 10, &header.has_place)
         and _take_unsigned(&cursor, &header.epoch)
         and _take_unsigned(&cursor, &header.request_id)
         and _take_unsigned(&cursor, &header.code)
@@ -177,15 +191,17 @@ cdef bint read_reply_header(const uint8_t* data, size_t size, ReplyHeader* heade
         and _take_unsigned(&cursor, &header.run_us)
         and _take_unsigned(&cursor, &header.batch_rows)
         and _take_unsigned(&cursor, &header.padding_rows)
+        and _take_place(&cursor, header.has_place, &header.place)
     )
 
 
 cdef bint read_cancel_header(const uint8_t* data, size_t size, uint64_t* epoch, uint64_t* request_id) noexcept nogil:
     cdef Cursor cursor
+    cdef bint has_place
     cursor.pos = data
     cursor.end = data + size
     return (
-        _take_preamble(&cursor, C_KIND_CANCEL, 4)
+        _take_preamble(&cursor, C_KIND_CANCEL, 4, &has_place)
         and _take_unsigned(&cursor, epoch)
         and _take_unsigned(&cursor, request_id)
     )
@@ -247,8 +263,14 @@ cdef void _put_preamble(ByteWriter* out, int num_elements, uint64_t kind) noexce
     _put_unsigned(out, kind)
 
 
+cdef void _put_place(ByteWriter* out, const Place* place) noexcept nogil:
+    _put_unsigned(out, place.offset)
+    _put_unsigned(out, place.size)
+    _put_unsigned(out, place.generation)
+
+
 cdef void write_request_header(ByteWriter* out, const RequestHeader* header) noexcept nogil:
-    _put_preamble(out, 10, C_KIND_REQUEST)
+    _put_preamble(out, 10 + (PLACE_ELEMENTS if header.has_place else 0), C_KIND_REQUEST)
     _put_unsigned(out, header.epoch)
     _put_unsigned(out, header.request_id)
     _put_unsigned(out, header.method)
@@ -257,10 +279,12 @@ cdef void write_request_header(ByteWriter* out, const RequestHeader* header) noe
     _put_signed(out, header.priority)
     put_byte(out, <uint8_t>(0xC3 if header.sampled else 0xC2))
     _put_bytes(out, header.traceparent, header.traceparent_size)
+    if header.has_place:
+        _put_place(out, &header.place)
 
 
 cdef void write_reply_header(ByteWriter* out, const ReplyHeader* header) noexcept nogil:
-    _put_preamble(out, 10, C_KIND_REPLY)
+    _put_preamble(out, 10 + (PLACE_ELEMENTS if header.has_place else 0), C_KIND_REPLY)
     _put_unsigned(out, header.epoch)
     _put_unsigned(out, header.request_id)
     _put_unsigned(out, header.code)
@@ -269,6 +293,8 @@ cdef void write_reply_header(ByteWriter* out, const ReplyHeader* header) noexcep
     _put_unsigned(out, header.run_us)
     _put_unsigned(out, header.batch_rows)
     _put_unsigned(out, header.padding_rows)
+    if header.has_place:
+        _put_place(out, &header.place)
 
 
 cdef void write_cancel_header(ByteWriter* out, uint64_t epoch, uint64_t request_id) noexcept nogil:
@@ -290,7 +316,7 @@ cdef inline bytes _taken(ByteWriter* out):
 
 def pack_request(
     uint64_t epoch, uint64_t request_id, uint64_t method, uint64_t servable_handle, int64_t remaining_deadline_us,
-    int64_t priority, bint sampled, bytes traceparent not None,
+    int64_t priority, bint sampled, bytes traceparent not None, place=None,
 ):
     cdef RequestHeader header
     cdef ByteWriter out
@@ -304,6 +330,9 @@ def pack_request(
     header.sampled = sampled
     header.traceparent = <const uint8_t*><const char*>traceparent
     header.traceparent_size = <size_t>len(traceparent)
+    header.has_place = place is not None
+    if header.has_place:
+        header.place.offset, header.place.size, header.place.generation = place
     write_request_header(&out, &header)
     return _taken(&out)
 
@@ -326,7 +355,7 @@ def unpack_request(frame):
 
 def pack_reply(
     uint64_t epoch, uint64_t request_id, uint64_t code, bytes message not None, uint64_t queue_us, uint64_t run_us,
-    uint64_t batch_rows, uint64_t padding_rows,
+    uint64_t batch_rows, uint64_t padding_rows, place=None,
 ):
     cdef ReplyHeader header
     cdef ByteWriter out
@@ -340,6 +369,9 @@ def pack_reply(
     header.run_us = run_us
     header.batch_rows = batch_rows
     header.padding_rows = padding_rows
+    header.has_place = place is not None
+    if header.has_place:
+        header.place.offset, header.place.size, header.place.generation = place
     write_reply_header(&out, &header)
     return _taken(&out)
 
@@ -356,6 +388,27 @@ def unpack_reply(frame):
             PyBytes_FromStringAndSize(<const char*>header.message, <Py_ssize_t>header.message_size),
             header.queue_us, header.run_us, header.batch_rows, header.padding_rows,
         )
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+cdef inline tuple _place_tuple(const Place* place):
+    return place.offset, place.size, place.generation
+
+
+def place_of(frame):
+    cdef Py_buffer buffer
+    cdef RequestHeader request
+    cdef ReplyHeader reply
+    cdef const uint8_t* data
+    PyObject_GetBuffer(frame, &buffer, PyBUF_SIMPLE)
+    try:
+        data = <const uint8_t*>buffer.buf
+        if read_request_header(data, <size_t>buffer.len, &request):
+            return _place_tuple(&request.place) if request.has_place else None
+        if read_reply_header(data, <size_t>buffer.len, &reply):
+            return _place_tuple(&reply.place) if reply.has_place else None
+        raise FrameError("malformed header of a request or reply")
     finally:
         PyBuffer_Release(&buffer)
 

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, strlen
 
 from tensorgate._native.call_events cimport EVENT_DRAINED, event_queue_push
 from tensorgate._native.event_loop cimport timer_cancel
-from tensorgate._native.grpc_message cimport assembler_free
+from tensorgate._native.grpc_message cimport assembler_free, message_free
 from tensorgate._native.grpc_state cimport GrpcCall, OutMessage, count_held
 from tensorgate._native.grpc_wire cimport ENCODING_GZIP, put_grpc_message
 from tensorgate._native.gzip_codec cimport DEFLATE_DONE, deflate_message
@@ -203,8 +203,7 @@ cdef void grpc_call_finish(GrpcCall* call, int code, const uint8_t* message, siz
     timer_cancel(call.server.http2.loop, &call.timer)
     # No more of the request is wanted.
     assembler_free(&call.assembler)
-    free(call.message)
-    call.message = NULL
+    message_free(&call.message)
     call.message_size = 0
     count_held(call)
     if not call.has_headers:

@@ -39,11 +39,13 @@ from tensorgate._native.grpc_message cimport (
     MESSAGE_INCOMPLETE,
     MESSAGE_TOO_LARGE,
     AssemblerResult,
+    Message,
     assembler_free,
     assembler_init,
     assembler_is_between_messages,
     assembler_push,
     assembler_take,
+    message_free,
 )
 from tensorgate._native.grpc_state cimport GrpcCall, GrpcLimits, GrpcServer, count_held, is_over_budget
 from tensorgate._native.grpc_submit cimport grpc_call_submit
@@ -77,33 +79,36 @@ cdef enum:
 
 cdef void _take_message(GrpcCall* call) noexcept nogil:
     """The assembler has a whole message."""
-    cdef uint8_t* data
-    cdef size_t size
-    cdef bint compressed
-    assembler_take(&call.assembler, &data, &size, &compressed)
-    call.server.counters.received_bytes += size
-    if not compressed:
-        _take_plain(call, data, size)
+    cdef Message message
+    assembler_take(&call.assembler, &message)
+    call.server.counters.received_bytes += message.size
+    if not message.compressed:
+        _take_plain(call, &message)
     elif call.encoding == ENCODING_IDENTITY:
-        free(data)
+        message_free(&message)
         grpc_call_fail(call, INTERNAL, "Compressed flag set with identity or empty encoding")
     else:
-        _inflate(call, data, size)
+        # What is compressed is in malloc's memory.
+        _inflate(call, message.data, message.size)
 
 
-cdef void _take_plain(GrpcCall* call, uint8_t* data, size_t size) noexcept nogil:
+cdef void _take_plain(GrpcCall* call, Message* message) noexcept nogil:
+    """Takes the message's content over."""
     if call.handle is not NULL:
-        call.unacknowledged += size
-        if not event_queue_push(call.server.events, EVENT_MESSAGE, call.handle, data, size, 0, -1):
+        # Such calls have no arena: their messages are in malloc's memory.
+        call.unacknowledged += message.size
+        if not event_queue_push(
+            call.server.events, EVENT_MESSAGE, call.handle, message.data, message.size, 0, -1,
+        ):
             grpc_call_fail(call, RESOURCE_EXHAUSTED, "Out of memory")
         return
     if call.has_message:
-        free(data)
+        message_free(message)
         _fail_second_message(call)
         return
     call.has_message = True
-    call.message = data
-    call.message_size = size
+    call.message = message[0]
+    call.message_size = message.size
 
 
 cdef void _fail_second_message(GrpcCall* call) noexcept nogil:
@@ -115,8 +120,7 @@ cdef void _inflate(GrpcCall* call, uint8_t* data, size_t size) noexcept nogil:
     cdef GrpcServer* server = call.server
     cdef int window_bits = GZIP_WINDOW_BITS if call.encoding == ENCODING_GZIP else ZLIB_WINDOW_BITS
     cdef size_t max_size = server.limits.max_message_size
-    cdef uint8_t* inflated
-    cdef size_t inflated_size
+    cdef Message inflated
     cdef InflateResult result
     if size > MAX_INFLATED_HERE and call.handle is NULL and not call.has_message:
         call.inflation = inflater_submit(
@@ -125,10 +129,11 @@ cdef void _inflate(GrpcCall* call, uint8_t* data, size_t size) noexcept nogil:
             call.has_message = True
             call.message_size = size
             return
-    result = inflate_message(data, size, window_bits, max_size, &inflated, &inflated_size)
+    memset(&inflated, 0, sizeof(Message))
+    result = inflate_message(data, size, window_bits, max_size, &inflated.data, &inflated.size)
     free(data)
     if result == INFLATE_DONE:
-        _take_plain(call, inflated, inflated_size)
+        _take_plain(call, &inflated)
     else:
         _fail_inflation(call, result)
 
@@ -153,7 +158,8 @@ cdef void _on_inflated(Inflation* inflation) noexcept nogil:
     if inflation.result != INFLATE_DONE:
         _fail_inflation(call, inflation.result)
         return
-    call.message = inflation.out
+    call.message.data = inflation.out
+    call.message.size = inflation.out_size
     call.message_size = inflation.out_size
     count_held(call)
     if is_over_budget(call.server):
@@ -257,6 +263,7 @@ cdef void _start(GrpcCall* call) noexcept nogil:
             grpc_call_fail(call, RESOURCE_EXHAUSTED, "Out of memory")
             return
     if call.method.number != 0:
+        call.assembler.arena = server.dispatcher.arena
         return
     if not call.metadata.failed:
         call.handle = call_handle_new(call, server.http2.loop)
@@ -322,7 +329,7 @@ cdef void _on_close(Http2Stream* stream) noexcept nogil:
         call.inflation.owner = NULL
     grpc_call_drop_answer(call)
     assembler_free(&call.assembler)
-    free(call.message)
+    message_free(&call.message)
     writer_free(&call.metadata)
     writer_free(&call.status_message)
     atomic_add(&server.budget.held, -<int64_t>call.held_bytes)

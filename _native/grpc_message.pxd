@@ -1,10 +1,14 @@
 """Assembles gRPC's length-prefixed messages out of a stream's DATA, however it is cut; one assembler a stream.
 
-Memory grows as bytes arrive: what a prefix announces reserves at most 64 KiB more than what has come.
+Memory grows as bytes arrive: what a prefix announces reserves at most 64 KiB more than what has come. A large message
+may lie in the memory that workers read requests from; of that, which is bounded, it reserves all that it announces once
+a small part of it has come.
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
+
+from tensorgate._native.request_memory cimport RequestArena, RequestBlock
 
 cdef enum:
     MESSAGE_PREFIX_BYTES = 5
@@ -25,10 +29,25 @@ cdef struct MessageAssembler:
     int prefix_size            # how much of the prefix has come
     bint compressed            # these two once it is whole
     size_t announced
-    uint8_t* data              # malloc'd; NULL until the message's first byte
+    uint8_t* data              # NULL until the message's first byte
+    RequestBlock* block        # which data is in; NULL: it is malloc'd
     size_t size                # how much of the message has come
-    size_t capacity            # the bytes of memory held, for budgets
+    size_t capacity            # of data
     size_t max_message_size
+    RequestArena* arena        # for large messages that are not compressed; NULL: malloc's memory for all
+    bint has_no_room           # the arena had none for this message
+
+
+cdef struct Message:
+    uint8_t* data              # NULL when it is empty
+    size_t size
+    RequestBlock* block        # which data is in; NULL: it is malloc'd
+    bint compressed
+
+
+cdef inline size_t assembler_held(const MessageAssembler* assembler) noexcept nogil:
+    """The bytes of memory that are held, for budgets; of a block, those that have been filled."""
+    return assembler.size if assembler.block is not NULL else assembler.capacity
 
 
 cdef void assembler_init(MessageAssembler* assembler, size_t max_message_size) noexcept nogil
@@ -36,8 +55,9 @@ cdef void assembler_init(MessageAssembler* assembler, size_t max_message_size) n
 cdef void assembler_free(MessageAssembler* assembler) noexcept nogil
 # Eats *data until one message is complete or all is eaten, and moves *data and *size on past what it ate.
 cdef AssemblerResult assembler_push(MessageAssembler* assembler, const uint8_t** data, size_t* size) noexcept nogil
-# After MESSAGE_COMPLETE: hands the message over (to be freed with free(); NULL when it is empty) and starts the next.
-# Until it is called, pushes eat nothing and return MESSAGE_COMPLETE.
-cdef void assembler_take(MessageAssembler* assembler, uint8_t** data, size_t* size, bint* compressed) noexcept nogil
+# After MESSAGE_COMPLETE: hands the message over (to be freed with message_free) and starts the next. Until it is called,
+# pushes eat nothing and return MESSAGE_COMPLETE.
+cdef void assembler_take(MessageAssembler* assembler, Message* message) noexcept nogil
+cdef void message_free(Message* message) noexcept nogil
 # Whether a stream may end here: no message is begun, and none waits to be taken.
 cdef bint assembler_is_between_messages(const MessageAssembler* assembler) noexcept nogil

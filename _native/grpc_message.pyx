@@ -1,7 +1,8 @@
 """Assembles the length-prefixed messages of a gRPC stream; between HTTP/2's DATA and what a method is given.
 
 An assembler belongs to the edge thread that owns its stream. A message that lies whole in one chunk of DATA costs one
-malloc and one memcpy; one that comes in pieces is grown by doubling up to the length it announced.
+malloc and one memcpy; one that comes in pieces is grown by doubling up to the length it announced, unless it is large
+and there is room for it in shared memory, where it then has all of its place.
 
 Source: gRPC's PROTOCOL-HTTP2.md, Length-Prefixed-Message.
 """
@@ -13,15 +14,59 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
+from tensorgate._native.request_memory cimport (
+    RequestArena,
+    RequestBlock,
+    RequestMemory,
+    request_block_give_back,
+    request_block_take,
+)
+
+cdef enum:
+    # A message has a place in shared memory once one byte of so many has come: nobody can fill it with announcements.
+    ARENA_SHARE = 64
+
 
 cdef void assembler_init(MessageAssembler* assembler, size_t max_message_size) noexcept nogil:
     memset(assembler, 0, sizeof(MessageAssembler))
     assembler.max_message_size = max_message_size
 
 
-cdef void assembler_free(MessageAssembler* assembler) noexcept nogil:
-    free(assembler.data)
+cdef void _free_content(uint8_t* data, RequestBlock* block) noexcept nogil:
+    if block is not NULL:
+        request_block_give_back(block)
+    else:
+        free(data)
+
+
+cdef void _begin(MessageAssembler* assembler) noexcept nogil:
+    cdef RequestArena* arena = assembler.arena
     assembler_init(assembler, assembler.max_message_size)
+    assembler.arena = arena
+
+
+cdef void assembler_free(MessageAssembler* assembler) noexcept nogil:
+    _free_content(assembler.data, assembler.block)
+    _begin(assembler)
+
+
+cdef void message_free(Message* message) noexcept nogil:
+    _free_content(message.data, message.block)
+    memset(message, 0, sizeof(Message))
+
+
+cdef bint _move_to_arena(MessageAssembler* assembler) noexcept nogil:
+    cdef RequestBlock* block = request_block_take(assembler.arena, assembler.announced)
+    if block is NULL:
+        assembler.has_no_room = True
+        return False
+    if assembler.size:
+        memcpy(block.data, assembler.data, assembler.size)
+    free(assembler.data)
+    assembler.data = block.data
+    assembler.block = block
+    assembler.capacity = assembler.announced
+    return True
 
 
 cdef bint _reserve(MessageAssembler* assembler, size_t wanted) noexcept nogil:
@@ -29,6 +74,15 @@ cdef bint _reserve(MessageAssembler* assembler, size_t wanted) noexcept nogil:
     cdef size_t capacity
     cdef uint8_t* moved
     if wanted <= assembler.capacity:
+        return True
+    if (
+        assembler.arena is not NULL
+        and not assembler.compressed
+        and not assembler.has_no_room
+        and assembler.announced >= assembler.arena.threshold
+        and wanted >= assembler.announced // ARENA_SHARE
+        and _move_to_arena(assembler)
+    ):
         return True
     # No overflow: capacity is at most announced, a number of 32 bits.
     capacity = 2 * assembler.capacity
@@ -80,11 +134,12 @@ cdef AssemblerResult assembler_push(MessageAssembler* assembler, const uint8_t**
     return MESSAGE_COMPLETE if assembler.size == assembler.announced else MESSAGE_INCOMPLETE
 
 
-cdef void assembler_take(MessageAssembler* assembler, uint8_t** data, size_t* size, bint* compressed) noexcept nogil:
-    data[0] = assembler.data
-    size[0] = assembler.size
-    compressed[0] = assembler.compressed
-    assembler_init(assembler, assembler.max_message_size)
+cdef void assembler_take(MessageAssembler* assembler, Message* message) noexcept nogil:
+    message.data = assembler.data
+    message.size = assembler.size
+    message.block = assembler.block
+    message.compressed = assembler.compressed
+    _begin(assembler)
 
 
 cdef bint assembler_is_between_messages(const MessageAssembler* assembler) noexcept nogil:
@@ -101,8 +156,13 @@ class MessageError(ValueError):
 cdef class Assembler:
     cdef MessageAssembler _assembler
 
-    def __cinit__(self, size_t max_message_size):
+    cdef RequestMemory _memory  # outlives the assembler's part of it
+
+    def __cinit__(self, size_t max_message_size, RequestMemory memory=None):
         assembler_init(&self._assembler, max_message_size)
+        self._memory = memory
+        if memory is not None:
+            self._assembler.arena = memory.arena
 
     def __dealloc__(self):
         assembler_free(&self._assembler)
@@ -136,18 +196,17 @@ cdef class Assembler:
             PyBuffer_Release(&buffer)
 
     cdef tuple _take(self):
-        cdef uint8_t* data
-        cdef size_t size
-        cdef bint compressed
-        assembler_take(&self._assembler, &data, &size, &compressed)
+        cdef Message message
+        assembler_take(&self._assembler, &message)
         try:
-            return bool(compressed), PyBytes_FromStringAndSize(<const char*>data, <Py_ssize_t>size)
+            return bool(message.compressed), PyBytes_FromStringAndSize(
+                <const char*>message.data, <Py_ssize_t>message.size)
         finally:
-            free(data)
+            message_free(&message)
 
     @property
     def held_bytes(self):
-        return self._assembler.capacity
+        return assembler_held(&self._assembler)
 
     @property
     def is_between_messages(self):

@@ -11,7 +11,7 @@ from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.call_events cimport CallHandle, EventQueue
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Dispatcher, Request
 from tensorgate._native.event_loop cimport Timer
-from tensorgate._native.grpc_message cimport MessageAssembler
+from tensorgate._native.grpc_message cimport Message, MessageAssembler, assembler_held
 from tensorgate._native.http2_state cimport Http2Server, Http2Stream
 from tensorgate._native.inflater cimport Inflater, Inflation
 from tensorgate._native.posix cimport atomic_add, atomic_load
@@ -91,8 +91,8 @@ cdef struct GrpcCall:
     size_t traceparent_size
     # Of the messages.
     MessageAssembler assembler
-    uint8_t* message             # the request of a unary call
-    size_t message_size
+    Message message              # the request of a unary call
+    size_t message_size          # of it, as the budget has it: also while the dispatcher has the message
     bint has_message             # or it is being inflated
     Inflation* inflation
     bint has_ended               # the client has
@@ -119,7 +119,7 @@ cdef struct GrpcCall:
 
 cdef inline void count_held(GrpcCall* call) noexcept nogil:
     """Brings the budget up to date with what the call holds."""
-    cdef size_t held = call.assembler.capacity + call.message_size + call.unacknowledged + call.out_bytes
+    cdef size_t held = assembler_held(&call.assembler) + call.message_size + call.unacknowledged + call.out_bytes
     if held != call.held_bytes:
         atomic_add(&call.server.budget.held, <int64_t>held - <int64_t>call.held_bytes)
         call.held_bytes = held

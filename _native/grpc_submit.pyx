@@ -4,17 +4,19 @@ On a request's line: gRPC call → model_spec → route → dispatcher. Everythi
 server's loop.
 """
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
 from tensorgate._native.dispatcher cimport dispatcher_submit
 from tensorgate._native.dispatcher_state cimport Dispatcher, Outcome, Request
 from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_finish, grpc_call_reply
+from tensorgate._native.grpc_message cimport Message
 from tensorgate._native.grpc_state cimport SPEC_IN_TASKS, GrpcCall, GrpcServer
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_account cimport account_unrouted
 from tensorgate._native.request_end cimport request_free, request_new
+from tensorgate._native.request_memory cimport message_of_block
 from tensorgate._native.route_table cimport VersionState, resolve_route, signature_place, unpin_version
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from tensorgate._native.zmq_api cimport message_of_malloc, zmq
@@ -34,8 +36,15 @@ cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
 cdef inline bint _scan_spec(GrpcCall* call, ModelSpecView* spec) noexcept nogil:
     """False: the request's bytes are no message."""
     if call.method.spec_place == SPEC_IN_TASKS:
-        return scan_task_spec_view(call.message, call.message_size, spec)
-    return scan_model_spec_view(call.message, call.message_size, 1, spec)
+        return scan_task_spec_view(call.message.data, call.message.size, spec)
+    return scan_model_spec_view(call.message.data, call.message.size, 1, spec)
+
+
+cdef inline bint _take_over(Request* request, const Message* message) noexcept nogil:
+    """Makes the content the request's payload; False: out of memory, and it is not."""
+    if message.block is not NULL:
+        return message_of_block(&request.payload, message.block)
+    return message_of_malloc(&request.payload, message.data, message.size)
 
 
 cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
@@ -67,14 +76,15 @@ cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
     # While the message that the name is in is the call's.
     request.signature = signature_place(version, spec.signature_name, spec.signature_name_size)
     zmq.msg_close(&request.payload)
-    if not message_of_malloc(&request.payload, call.message, call.message_size):
+    if not _take_over(request, &call.message):
         zmq.msg_init(&request.payload)
         request_free(request)
         _refuse_pinned(call, version)
         return
     # Its bytes count in the budget until the answer is there.
-    call.message = NULL
-    request.payload_size = call.message_size
+    request.payload_size = call.message.size
+    request.block = call.message.block
+    memset(&call.message, 0, sizeof(Message))
     request.version = version
     request.method = call.method.number
     request.is_native = True

@@ -22,6 +22,7 @@ from tensorgate._native.frame_stream cimport stream_flush, stream_send
 from tensorgate._native.loop_links cimport link_forget_run
 from tensorgate._native.loop_state cimport Link, RETRY_AFTER_US, LoopState, Run, RunList, pop_run, push_run
 from tensorgate._native.predict cimport run_result_free, run_result_init
+from tensorgate._native.reply_memory cimport place_of_reply, reply_told
 from tensorgate._native.status_codes cimport OK, RESOURCE_EXHAUSTED
 from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, ZMQ_SNDMORE, message_of_copy, message_of_malloc, zmq, zmq_msg_t
 
@@ -61,6 +62,9 @@ cdef bint _write_header(LoopState* state, const Run* run) noexcept nogil:
     header.run_us = run.job.result.run_us
     header.batch_rows = run.job.result.batch_rows
     header.padding_rows = run.job.result.padding_rows
+    if header.code == OK and run.job.result.response.block is not NULL:
+        header.has_place = True
+        header.place = place_of_reply(&run.job.result.response)
     state.reply_header.size = 0
     state.reply_header.failed = False
     write_reply_header(&state.reply_header, &header)
@@ -73,6 +77,8 @@ cdef bint _send_on_link(LoopState* state, Run* run) noexcept nogil:
         return False
     if stream_send(&link.stream, state.reply_header.data, state.reply_header.size, &run.payload):
         state.counters.completed += 1
+        if run.job.result.code == OK and run.job.result.response.block is not NULL:
+            reply_told(&run.job.result.response)
         if not state.holds_replies:
             stream_flush(&link.stream)
     else:
@@ -130,7 +136,8 @@ cdef bint _take_response(Run* run) noexcept nogil:
 cdef void reply(LoopState* state, Run* run) noexcept nogil:
     """Sends the result, which is final, now or as soon as ZeroMQ takes it."""
     zmq.msg_close(&run.payload)
-    if run.job.result.code != OK:
+    # A response in the gateway's memory stays there.
+    if run.job.result.code != OK or run.job.result.response.block is not NULL:
         zmq.msg_init(&run.payload)
     elif not _take_response(run):
         zmq.msg_init(&run.payload)

@@ -24,7 +24,8 @@ from tensorgate._native.loop_runs cimport on_run_done, run_at_once
 from tensorgate._native.loop_state cimport Link, LoopState, Run, Servable, run_of
 from tensorgate._native.posix cimport atomic_store
 from tensorgate._native.session cimport deadline_after
-from tensorgate._native.status_codes cimport UNAVAILABLE
+from tensorgate._native.shared_memory cimport find_place
+from tensorgate._native.status_codes cimport INTERNAL, UNAVAILABLE
 from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, zmq, zmq_msg_t
 
 
@@ -52,6 +53,17 @@ cdef int _receive(LoopState* state, Run* run) noexcept nogil:
         message = &state.header if num_frames == 1 else &run.payload
 
 
+cdef inline bint _find_payload(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
+    """Where the request is: in its frame, or in the gateway's memory, which keeps it there until it has the reply."""
+    if header.has_place:
+        run.job.payload = NULL if state.requests is NULL else find_place(state.requests, &header.place)
+        run.job.size = header.place.size
+        return run.job.payload is not NULL
+    run.job.payload = <const uint8_t*>zmq.msg_data(&run.payload)
+    run.job.size = zmq.msg_size(&run.payload)
+    return True
+
+
 cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) noexcept nogil:
     """False: another thread has taken the loop over."""
     run.node.id = header.request_id
@@ -65,12 +77,16 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
             set_error(run, UNAVAILABLE, "the worker is stopping")
         reply(state, run)
         return True
+    if not _find_payload(state, run, header):
+        set_error(run, INTERNAL, "the request is not where the gateway says, in the memory that it shares")
+        reply(state, run)
+        return True
+    if run.link is not NULL and state.replies is not NULL:
+        run.job.result.response.home = &state.replies.home
     run.job.line = &run.servable.line
     run.job.state = run.servable.state
     run.job.python = run.servable.python
     run.job.method = header.method
-    run.job.payload = <const uint8_t*>zmq.msg_data(&run.payload)
-    run.job.size = zmq.msg_size(&run.payload)
     run.job.enqueued_us = monotonic_now_us()
     run.job.deadline_us = deadline_after(run.job.enqueued_us, header.remaining_deadline_us)
     run.job.on_done = on_run_done

@@ -9,7 +9,9 @@ from tensorgate._native.execution_pool cimport ExecutionPool, Job, JobLine
 from tensorgate._native.frame_stream cimport FrameStream
 from tensorgate._native.id_table cimport IdNode, IdTable
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
+from tensorgate._native.reply_memory cimport ReplyPool
 from tensorgate._native.session cimport SessionState
+from tensorgate._native.shared_memory cimport SharedMemory
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
 cdef enum:
@@ -85,6 +87,8 @@ cdef struct LoopState:
     Timer again_timer        # due: there is more to do, though no descriptor will say so
     Watch listener           # fd -1: nobody connects directly
     Link* links
+    SharedMemory* requests   # where the gateways on links put large payloads; NULL: they send them
+    ReplyPool* replies       # where theirs of large ones go; NULL: they are sent. Both are the DataLoop object's
     bint data_may_have       # the socket has not said EAGAIN since its descriptor or a send last woke it
     bint cancels_may_have
     IdTable servables

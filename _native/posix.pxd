@@ -1,6 +1,6 @@
 """What the native threads use of POSIX and Linux, beyond what Cython's libc and posix packages declare.
 
-Source: pthreads(7), eventfd(2), epoll(7), socket(7), tcp(7), and GCC's __atomic built-ins (all with sequentially
+Source: pthreads(7), eventfd(2), epoll(7), socket(7), tcp(7), memfd_create(2), and GCC's __atomic built-ins (all with sequentially
 consistent order: none of them is on a path where a weaker one could be measured).
 """
 
@@ -76,6 +76,38 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLERR
         EPOLLHUP
         EPOLLRDHUP
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    int memfd_create(const char* name, unsigned int flags)
+    void* mmap(void* address, size_t size, int protection, int flags, int fd, int64_t offset)
+    int munmap(void* address, size_t size)
+    int madvise(void* address, size_t size, int advice)
+    void* MAP_FAILED
+    int MAP_SHARED
+    int PROT_READ
+    int PROT_WRITE
+    int MADV_REMOVE
+    int MFD_CLOEXEC
+    int MFD_ALLOW_SEALING
+
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    int open_path "open"(const char* path, int flags)
+    int F_ADD_SEALS
+    int F_GET_SEALS
+    int F_SEAL_SEAL
+    int F_SEAL_SHRINK
+    int F_SEAL_GROW
+    int O_RDONLY
+    int O_CLOEXEC
+
+
+cdef extern from "<sys/stat.h>" nogil:
+    cdef struct stat_t "stat":
+        int64_t st_size
+    int fstat(int fd, stat_t* status)
 
 
 cdef extern from "<sys/uio.h>" nogil:

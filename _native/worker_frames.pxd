@@ -21,8 +21,9 @@ cdef inline bint has_stream(const Line* line) noexcept nogil:
     return line.data is NULL
 # Also of a line that has not got all of them. What has not been sent is dropped.
 cdef void close_sockets(Line* line) noexcept nogil
-# Sends ``[request header][payload]``; the payload's memory goes with the frame, uncopied. On a stream it waits for
-# flush_requests. False: the worker cannot be reached.
+# Sends ``[request header][payload]``; the payload's memory goes with the frame, uncopied, or stays with the request,
+# where the worker reads it from shared memory. On a stream it waits for flush_requests. False: the worker cannot be
+# reached.
 cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, int64_t remaining_us) noexcept nogil
 cdef void flush_requests(Line* line) noexcept nogil
 # Sends ``[cancel header]`` on a socket of its own, so that it overtakes queued requests. Cancelling only saves work:

@@ -8,6 +8,7 @@ Source: the frames' headers are those of frame_header.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, strlen
 
 from tensorgate._native.byte_writer cimport writer_free
 from tensorgate._native.dispatcher_state cimport Dispatcher
@@ -21,6 +22,15 @@ from tensorgate._native.frame_stream cimport (
     stream_receive,
     stream_send,
 )
+from tensorgate._native.reply_memory cimport is_shared_with_worker, message_of_reply
+from tensorgate._native.request_memory cimport (
+    RequestBlock,
+    message_of_block,
+    place_of_block,
+    request_block_give_back,
+    request_block_take,
+)
+from tensorgate._native.status_codes cimport INTERNAL
 from tensorgate._native.zmq_api cimport (
     ZMQ_DEALER,
     ZMQ_DONTWAIT,
@@ -37,6 +47,8 @@ from tensorgate._native.zmq_api cimport (
 cdef enum:
     # A worker binds its endpoints some time after it was started; connecting is tried this often.
     RECONNECT_INTERVAL_MS = 10
+
+cdef const char* MISPLACED_TEXT = "The worker's reply is not where it says, in the memory that it shares with the gateway."
 
 
 cdef bint _open_stream(Line* line, const char* path) noexcept nogil:
@@ -88,10 +100,31 @@ cdef bint _send_header(Dispatcher* dispatcher, void* socket, int flags) noexcept
     return True
 
 
+cdef bint _share(Line* line, Request* request) noexcept nogil:
+    """Whether the payload is where the worker can read it: it came there, or is copied there now."""
+    cdef RequestBlock* block
+    cdef zmq_msg_t message
+    if line.replies is NULL or not has_stream(line) or not is_shared_with_worker(line.replies):
+        return False
+    if request.block is not NULL:
+        return True
+    block = request_block_take(line.dispatcher.arena, request.payload_size)
+    if block is NULL:
+        return False
+    if not message_of_block(&message, block):
+        request_block_give_back(block)
+        return False
+    memcpy(block.data, zmq.msg_data(&request.payload), request.payload_size)
+    zmq.msg_move(&request.payload, &message)
+    request.block = block
+    return True
+
+
 cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, int64_t remaining_us) noexcept nogil:
     cdef Dispatcher* dispatcher = line.dispatcher
     cdef RequestHeader header
     cdef zmq_msg_t end
+    cdef zmq_msg_t nothing
     header.epoch = line.epoch
     header.request_id = request.request_id
     header.method = request.method
@@ -101,13 +134,23 @@ cdef bint send_request(Line* line, Request* request, uint64_t servable_handle, i
     header.sampled = request.sampled
     header.traceparent = request.traceparent
     header.traceparent_size = request.traceparent_size
+    header.has_place = _share(line, request)
+    if header.has_place:
+        header.place = place_of_block(request.block)
     dispatcher.header.size = 0
     write_request_header(&dispatcher.header, &header)
     if has_stream(line):
-        return not dispatcher.header.failed and stream_send(
-            &line.stream, dispatcher.header.data, dispatcher.header.size, &request.payload)
+        if dispatcher.header.failed:
+            return False
+        if header.has_place:
+            # The payload stays with the request, until the worker has replied or is dead.
+            zmq.msg_init(&nothing)
+            return stream_send(&line.stream, dispatcher.header.data, dispatcher.header.size, &nothing)
+        request.block = NULL
+        return stream_send(&line.stream, dispatcher.header.data, dispatcher.header.size, &request.payload)
     if not _send_header(dispatcher, line.data, ZMQ_DONTWAIT | ZMQ_SNDMORE):
         return False
+    request.block = NULL
     if zmq.msg_send(&request.payload, line.data, ZMQ_DONTWAIT) >= 0:
         return True
     # Whatever goes next must not become this message's second frame.
@@ -141,9 +184,16 @@ cdef Found _receive_from_stream(
     if not message_of_copy(header_frame, bytes, size):
         zmq.msg_init(header_frame)
         return FOUND_FOREIGN
-    if read_reply_header(<const uint8_t*>zmq.msg_data(header_frame), size, header) and header.epoch == line.epoch:
-        return FOUND_REPLY
-    return FOUND_FOREIGN
+    if not read_reply_header(<const uint8_t*>zmq.msg_data(header_frame), size, header) or header.epoch != line.epoch:
+        return FOUND_FOREIGN
+    if header.has_place:
+        zmq.msg_close(payload)
+        if not message_of_reply(payload, line.replies, &header.place):
+            zmq.msg_init(payload)
+            header.code = INTERNAL
+            header.message = <const uint8_t*>MISPLACED_TEXT
+            header.message_size = strlen(MISPLACED_TEXT)
+    return FOUND_REPLY
 
 
 cdef Found receive_reply(

@@ -54,6 +54,7 @@ cdef void _take_reply(Line* line, const ReplyHeader* header, zmq_msg_t* payload)
         dispatcher.counters.succeeded += 1
         memset(&outcome, 0, sizeof(Outcome))
         outcome.payload = payload
+        outcome.is_shared = header.has_place
         outcome.queue_us = header.queue_us
         outcome.run_us = header.run_us
         outcome.batch_rows = header.batch_rows

@@ -280,6 +280,19 @@ OWN_FLAGS = (
         "stream",
         "How requests go to workers of this host: stream (a unix socket, the fastest) or zmq (ZeroMQ).",
     ),
+    Flag(
+        "shared_memory_mb",
+        _INT32,
+        256,
+        "Megabytes (2^20 bytes) shared with workers of this host for large requests, and with each for large replies;"
+        " 0: none.",
+    ),
+    Flag(
+        "shared_memory_threshold_bytes",
+        _INT32,
+        65536,
+        "Requests and replies of at least so many bytes go by shared memory, smaller ones are sent.",
+    ),
     Flag("grpc_edge_threads", _INT32, 1, "Native threads that serve gRPC and dispatch requests."),
     Flag(
         "num_workers", _INT32, 1, "Worker processes on each device; every model is on all of them unless it says less."

@@ -102,6 +102,7 @@ class OperatorView:
                 lambda: grpc.counters,
                 parts.data_plane.counters,
                 lambda: parts.data_plane.num_outstanding,
+                parts.data_plane.shared_memory,
             ),
             ModelCollector(
                 self._totals,

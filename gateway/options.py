@@ -144,6 +144,9 @@ class ServerOptions:
     """One of ``WORKER_TRANSPORTS``."""
     op_libraries: tuple[str, ...]
     """Paths and names of Python distributions, as given."""
+    shared_memory_bytes: int
+    """For requests, and of each worker for replies; 0: none is shared."""
+    shared_memory_threshold_bytes: int
     num_execution_threads: int
     """0: one for each core granted to the worker."""
     worker_heartbeat_timeout_s: float
@@ -255,6 +258,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         op_libraries=tuple(name for name in parsed.get_string("op_libraries").split(",") if name),
+        shared_memory_bytes=_shared_memory_bytes(parsed),
+        shared_memory_threshold_bytes=_at_least_zero(parsed, "shared_memory_threshold_bytes"),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
         worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
         drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
@@ -363,6 +368,12 @@ def _at_least_zero(parsed: ParsedFlags, name: str) -> int:
     if value < 0:
         raise _invalid(f"--{name} must not be negative; got {value}")
     return value
+
+
+def _shared_memory_bytes(parsed: ParsedFlags) -> int:
+    """Payloads in it are told of on the stream only."""
+    size_bytes = _at_least_zero(parsed, "shared_memory_mb") << 20
+    return size_bytes if parsed.get_string("worker_transport").lower() == "stream" else 0
 
 
 def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:

@@ -38,6 +38,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.gateway.dispatch.worker_memory import make_worker_memory
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
@@ -101,7 +102,8 @@ class ServerCore:
         # What connects the two lines.
         self._run_directory = RunDirectory(options.run_dir)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._data_plane = DataPlane(options.grpc_edge_threads)
+        memory = make_worker_memory(options.shared_memory_bytes, options.shared_memory_threshold_bytes)
+        self._data_plane = DataPlane(options.grpc_edge_threads, None if memory is None else memory.requests)
         self._route_table = RouteTable(self._data_plane)
         # What is to be merged has to be handed to the worker first; its queues have bounds of their own.
         limits = DispatchLimits(extra_credit=BATCHING_CREDIT) if options.may_batch else DispatchLimits()
@@ -115,7 +117,7 @@ class ServerCore:
         self._pool = WorkerPool(
             plan.slots,
             plan.worker_options,
-            lambda worker: Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills),
+            lambda worker: Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory),
             plan.settings_of,
             WORKER_STOP_TIMEOUT_S,
         )

@@ -17,6 +17,8 @@ from types import FrameType
 import zmq
 
 from tensorgate._native.data_loop import DataLoop
+from tensorgate._native.reply_memory import SharedReplies
+from tensorgate._native.request_memory import SharedRequests
 from tensorgate._native.tf_c_api import LibraryError, load_library
 from tensorgate.workers.commands import CommandServer
 from tensorgate.workers.op_libraries import load_op_libraries
@@ -38,6 +40,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parent_fd", type=int, required=True, help="end of file on it means that the gateway is gone")
     parser.add_argument("--num_execution_threads", type=int, default=0, help="0: the cores granted to the process")
     parser.add_argument("--op_libraries", default="", help="comma list of libraries of ops, or of Python distributions")
+    parser.add_argument("--request_memory_fd", type=int, default=-1, help="memory with large requests; -1: none")
+    parser.add_argument("--reply_memory_fd", type=int, default=-1, help="memory for large replies; -1: none")
+    parser.add_argument("--shared_memory_threshold_bytes", type=int, default=1 << 62, help="smaller replies are sent")
     return parser.parse_args(argv)
 
 
@@ -56,6 +61,22 @@ def watch_parent(parent_fd: int, endpoints: list[str]) -> None:
         logger.debug("the run directory stays: %s", error)
     # No clean-up: nobody is left to hear of it, and a thread may be stuck inside TensorFlow.
     os._exit(1)
+
+
+def map_shared_memory(arguments: argparse.Namespace) -> tuple[SharedRequests | None, SharedReplies | None]:
+    """What the gateway shares, both or none; its descriptors are closed."""
+    fds = (arguments.request_memory_fd, arguments.reply_memory_fd)
+    if -1 in fds:
+        return None, None
+    try:
+        shared = SharedRequests(fds[0]), SharedReplies(fds[1], arguments.shared_memory_threshold_bytes)
+    except (OSError, MemoryError) as error:
+        # Whatever these descriptors are, they are not what they should be: not ours to close.
+        logger.warning("no memory is shared with the gateway, which sends everything: %s", error)
+        return None, None
+    for fd in fds:
+        os.close(fd)
+    return shared
 
 
 def told(data_loop: DataLoop) -> str:
@@ -89,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         logger.error("%s", error)
         return EXIT_CANNOT_WORK
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    requests, replies = map_shared_memory(arguments)
     data_loop = DataLoop(
         context,
         arguments.data_endpoint,
@@ -96,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments.epoch,
         arguments.num_execution_threads or len(os.sched_getaffinity(0)),
         stream_path=arguments.stream_path,
+        requests=requests,
+        replies=replies,
     )
     # A queue, since a signal handler may put something into it whatever the main thread holds just then.
     ends: queue.SimpleQueue[str] = queue.SimpleQueue()

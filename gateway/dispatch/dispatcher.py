@@ -187,6 +187,7 @@ class Dispatcher:
             max(1, limits.max_queued_requests // num_threads),
             limits.max_queued_bytes // num_threads,
             worker.endpoints.stream,
+            worker.endpoints.replies,
         )
 
     def remove_worker(self, worker: Worker, cause: ServingError) -> None:

@@ -21,6 +21,7 @@ from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.gateway.dispatch.worker_client import WorkerClient, WorkerHealth
+from tensorgate.gateway.dispatch.worker_memory import WorkerMemory
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
@@ -106,10 +107,15 @@ class Supervisor:
         run_directory: RunDirectory,
         clock: Clock,
         oom_kills: OomKills | None = None,
+        memory: WorkerMemory | None = None,
     ) -> None:
-        """``oom_kills``: of all workers of this gateway; None: deaths for want of memory are not told from others."""
+        """``oom_kills``: of all workers of this gateway; None: deaths for want of memory are not told from others.
+
+        ``memory``: what the worker shares with the gateway; None: nothing, and everything is sent to it.
+        """
         self._options = options
         self._oom_kills = oom_kills
+        self._memory = memory
         self._context = context
         self._loop = loop
         self._run_directory = run_directory
@@ -251,11 +257,14 @@ class Supervisor:
             role: str(self._run_directory.socket_path(f"{self.name}-{self._epoch}-{role}"))
             for role in ("data", "control", "cancel", "stream")
         }
+        # Large payloads go with frames on a stream only.
+        offer = self._memory.offer() if self._memory is not None and self._options.uses_stream else None
         endpoints = WorkerEndpoints(
             f"ipc://{paths['data']}",
             f"ipc://{paths['control']}",
             f"ipc://{paths['cancel']}",
             paths["stream"] if self._options.uses_stream else "",
+            None if offer is None else offer.replies,
         )
         command = [
             *self._options.command,
@@ -266,6 +275,7 @@ class Supervisor:
             f"--epoch={self._epoch}",
             f"--num_execution_threads={self._options.num_execution_threads}",
             f"--name={self.name}",
+            *(() if offer is None else offer.flags),
         ]
         if self._options.op_libraries:
             command.append(f"--op_libraries={','.join(self._options.op_libraries)}")
@@ -281,6 +291,7 @@ class Supervisor:
                 {**os.environ, **self._options.environment},
                 self._output_logger,
                 lambda: self._on_exit(incarnation, ended),
+                () if offer is None else offer.fds,
             )
         except OSError as error:
             cause = ServingError(
@@ -291,6 +302,9 @@ class Supervisor:
             self._bury(incarnation, cause)
             ended.set_result(cause)
             return None
+        finally:
+            if offer is not None:
+                offer.close()
         logger.info("%s started: pid %d, epoch %d", self.name, incarnation.process.pid, self._epoch)
         return incarnation
 

@@ -7,18 +7,22 @@ makes, and has its control socket.
 from dataclasses import dataclass
 from typing import Protocol
 
+from tensorgate._native.reply_memory import ReplyMemory
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerEndpoints:
     """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only.
 
     ``stream``: path of a unix socket on which it takes requests too, from gateways of its own host; empty: none.
+    ``replies``: the memory that it was given for large ones.
     """
 
     data: str
     control: str
     cancel: str
     stream: str = ""
+    replies: ReplyMemory | None = None
 
 
 class Worker(Protocol):

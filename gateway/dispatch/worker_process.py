@@ -34,8 +34,11 @@ class WorkerProcess:
         environment: Mapping[str, str],
         output_logger: logging.Logger,
         on_exit: Callable[[], None],
+        fds: Sequence[int] = (),
     ) -> None:
         """Starts ``command`` with ``--parent_fd`` appended, in a session of its own. Raises OSError if it cannot.
+
+        ``fds``: descriptors that it inherits under their own numbers; they stay the caller's.
 
         A session of its own, so that Ctrl-C in a terminal reaches the gateway only, which then stops its workers.
         Takes the few milliseconds that fork and exec take.
@@ -51,7 +54,7 @@ class WorkerProcess:
                 stderr=subprocess.PIPE,
                 env=dict(environment),
                 close_fds=True,
-                pass_fds=[read_fd],
+                pass_fds=[read_fd, *fds],
                 start_new_session=True,
             )
         except BaseException:

@@ -53,12 +53,14 @@ class ServerCollector(Collector):
         edge_counters: Callable[[], Mapping[str, int]],
         dispatch_counters: Callable[[], Mapping[str, int]],
         num_outstanding: Callable[[], int],
+        shared_memory: Callable[[], Mapping[str, tuple[int, int, int]]],
     ) -> None:
         self._edge = edge
         self._wanted_edge = wanted_edge
         self._edge_counters = edge_counters
         self._dispatch_counters = dispatch_counters
         self._num_outstanding = num_outstanding
+        self._shared_memory = shared_memory
 
     def collect(self) -> Iterator[Metric]:
         """One metric after the other, read as they are asked for."""
@@ -85,6 +87,7 @@ class ServerCollector(Collector):
             "Requests that wait for a worker or that one has.",
             value=self._num_outstanding(),
         )
+        yield from _shared_memory(self._shared_memory())
 
 
 def _by_result(name: str, text: str, counters: Mapping[str, int], results: tuple[str, ...]) -> Metric:
@@ -92,6 +95,22 @@ def _by_result(name: str, text: str, counters: Mapping[str, int], results: tuple
     for result in results:
         family.add_metric([result], counters[result])
     return family
+
+
+def _shared_memory(memories: Mapping[str, tuple[int, int, int]]) -> Iterator[Metric]:
+    """``memories``: DataPlane.shared_memory."""
+    names = ("tensorgate_shared_memory_bytes", "tensorgate_shared_memory_used_bytes", "tensorgate_shared_memory_full")
+    size = GaugeMetricFamily(names[0], "Memory that gateway and workers share, for what.", labels=["holds"])
+    used = GaugeMetricFamily(names[1], "Bytes of it that are in use.", labels=["holds"])
+    full = CounterMetricFamily(
+        names[2], "Requests and replies that found no room in it and were sent instead.", labels=["holds"]
+    )
+    for holds, (size_bytes, used_bytes, num_full) in memories.items():
+        size.add_metric([holds], size_bytes)
+        used.add_metric([holds], used_bytes)
+        full.add_metric([holds], num_full)
+    if memories:
+        yield from (size, used, full)
 
 
 def _plain(counters: Mapping[str, int], metrics: Mapping[str, tuple[str, str]]) -> Iterator[Metric]:

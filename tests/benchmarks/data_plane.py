@@ -2,12 +2,17 @@
 
   python tests/benchmarks/data_plane.py [--rounds 7] [--run_s 0.5] [--concurrency 1,16,64,256] [--bodies 1,20]
                                         [--models 1,10,100] [--servers native,grpcio,echo,nghttpd]
+                                        [--reference nghttpd]
 
-Servers: native and grpcio are ours with that gRPC edge, tls (where it is named) is native with TLS, echo is grpcio's
-aio server, nghttpd is nghttp2's own. Bodies are in images a request: 1 is 3.2 KB, 20 are 63 KB. Load generator and
-servers share the machine. Every answer's size is checked. Rounds go through the servers in turn; rates, p50 and p99 are
-medians over the rounds, and so is the ratio of a server's rate to nghttpd's in the same round. CPU times are per
-request. Needs h2load, nghttpd and TensorFlow.
+Servers: native and grpcio are ours with that gRPC edge, sent is native without shared memory, tls (where it is named)
+is native with TLS, echo is grpcio's aio server, nghttpd is nghttp2's own. Bodies are in images a request: 1 is 3.2 KB,
+20 are 63 KB. Load generator and servers share the machine. Every answer's size is checked. Rounds go through the
+servers in turn; rates, p50 and p99 are medians over the rounds, and so is the ratio of a server's rate to the
+reference's in the same round. CPU times are per request. Needs h2load, nghttpd and TensorFlow.
+
+Large bodies, with and without shared memory:
+  python tests/benchmarks/data_plane.py --models 1 --bodies 19,191,3190 --concurrency 1,16,64 \
+      --servers native,sent,echo --reference echo
 """
 
 import argparse
@@ -26,9 +31,12 @@ from softmax import METHOD, answer_size, make_softmax_model, softmax_request
 from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
 
 COLUMNS = (
-    f"{'models':>6} {'body KB':>7} {'conc.':>5} {'server':>8} {'rate/s':>8} {'/nghttpd':>8} {'p50 µs':>7} {'p99 µs':>8}"
+    f"{'models':>6} {'body KB':>7} {'conc.':>5} {'server':>8} {'rate/s':>8} {'ratio':>8} {'p50 µs':>7} {'p99 µs':>8}"
     f" {'gateway CPU µs':>14} {'worker CPU µs':>13}"
 )
+
+# What the first requests have together, at most, where bodies are large.
+FIRST_BYTES = 100_000_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -70,8 +78,9 @@ def measure(
         server.loads.clear()
         expected = echoed if server.echoes else answer_size(num_images)
         # Not counted: first runs optimise the graph, and show how many requests a run needs.
-        h2load.run(server.port, METHOD, body, concurrency, 300, expected, server.scheme)
-        rate = h2load.run(server.port, METHOD, body, concurrency, 1000, expected, server.scheme).rate
+        num_first = max(concurrency, min(300, FIRST_BYTES // echoed))
+        h2load.run(server.port, METHOD, body, concurrency, num_first, expected, server.scheme)
+        rate = h2load.run(server.port, METHOD, body, concurrency, 3 * num_first, expected, server.scheme).rate
         counts[server.name] = max(concurrency * 4, int(rate * run_s))
         server.cpu_s = [-servers.cpu_s(pid) for pid in server.pids]
     for _ in range(rounds):
@@ -86,8 +95,8 @@ def measure(
         ]
 
 
-def show(running: list[Server], num_models: int, body_kb: float, concurrency: int) -> None:
-    reference = next((server for server in running if server.name == "nghttpd"), None)
+def show(running: list[Server], num_models: int, body_kb: float, concurrency: int, reference_name: str) -> None:
+    reference = next((server for server in running if server.name == reference_name), None)
     for server in running:
         ratio = "-"
         if reference is not None:
@@ -116,6 +125,7 @@ def main() -> None:
     parser.add_argument("--bodies", type=numbers, default=[1, 20], help="images a request")
     parser.add_argument("--models", type=numbers, default=[1, 10, 100], help="models loaded")
     parser.add_argument("--servers", type=lambda text: text.split(","), default=["native", "grpcio", "echo", "nghttpd"])
+    parser.add_argument("--reference", default="nghttpd", help="the server that rates are divided by")
     parser.add_argument("--flags", type=str.split, default=[], help="further flags of ours, in one word")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +144,10 @@ def main() -> None:
                     elif name == "nghttpd":
                         port = stack.enter_context(servers.nghttpd(path))
                     else:
-                        flags = [f"--grpc_edge={'native' if name == 'tls' else name}", *arguments.flags]
+                        edge = "grpcio" if name == "grpcio" else "native"
+                        flags = [f"--grpc_edge={edge}", *arguments.flags]
+                        if name == "sent":
+                            flags.append("--shared_memory_mb=0")
                         if name == "tls":
                             flags.append(f"--ssl_config_file={write_ssl_config(path / 'ssl')}")
                         port, _, gateway = stack.enter_context(
@@ -145,7 +158,7 @@ def main() -> None:
                 for count, body in bodies.items():
                     for concurrency in arguments.concurrency:
                         measure(running, body, count, concurrency, arguments.rounds, arguments.run_s)
-                        show(running, num_models, body.stat().st_size / 1000, concurrency)
+                        show(running, num_models, body.stat().st_size / 1000, concurrency, arguments.reference)
                 for server in running:
                     if server.pids:
                         resident = [servers.resident_mb(pid) for pid in server.pids]

@@ -42,8 +42,32 @@ def test_what_the_msgpack_library_packs_is_read(epoch: int, request_id: int, dea
 
 
 def test_surplus_elements_are_ignored_so_that_headers_can_grow() -> None:
-    reply = msgpack.packb([1, 2, 7, 8, 3, b"no", 1, 2, 3, 4, {"new": [1]}, "more", *range(20)])
-    assert frame_header.unpack_reply(reply) == (7, 8, 3, b"no", 1, 2, 3, 4)
+    for surplus in ([{"new": [1]}], [{"new": [1]}, "more"], [4096, 5, 6, {"new": [1]}, "more", *range(20)]):
+        reply = msgpack.packb([1, 2, 7, 8, 3, b"no", 1, 2, 3, 4, *surplus])
+        assert frame_header.unpack_reply(reply) == (7, 8, 3, b"no", 1, 2, 3, 4)
+
+
+@given(st.tuples(UINT64, UINT64, UINT64))
+def test_a_header_says_where_in_shared_memory_its_payload_is(place: tuple[int, int, int]) -> None:
+    request = (7, 8, 1, 2, -1, 0, False, b"00-ab")
+    header = frame_header.pack_request(*request, place)
+    assert msgpack.unpackb(header)[10:] == list(place)
+    assert frame_header.unpack_request(header) == request
+    assert frame_header.place_of(header) == place
+    assert frame_header.place_of(frame_header.pack_request(*request)) is None
+    reply = (7, 8, 3, b"no", 1, 2, 3, 4)
+    header = frame_header.pack_reply(*reply, place)
+    assert msgpack.unpackb(header)[10:] == list(place)
+    assert frame_header.unpack_reply(header) == reply
+    assert frame_header.place_of(header) == place
+    assert frame_header.place_of(frame_header.pack_reply(*reply)) is None
+
+
+@pytest.mark.parametrize("place", [[-1, 1, 1], [1, "2", 3], [1, 2, None]])
+def test_a_place_that_is_none_makes_the_header_malformed(place: list[object]) -> None:
+    for header in ([1, 1, 7, 8, 1, 2, -1, 0, False, b"", *place], [1, 2, 7, 8, 3, b"no", 1, 2, 3, 4, *place]):
+        with pytest.raises(frame_header.FrameError):
+            frame_header.place_of(msgpack.packb(header))
 
 
 @pytest.mark.parametrize(

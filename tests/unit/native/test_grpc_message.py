@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorgate._native.grpc_message import Assembler, MessageError
+from tensorgate._native.request_memory import RequestMemory
 
 MESSAGES = st.lists(st.tuples(st.booleans(), st.binary(max_size=50)), max_size=6)
 
@@ -122,3 +123,54 @@ def test_garbage_is_refused_or_read_but_never_crashes(chunks: list[bytes]) -> No
             assembler.push(chunk)
     except MessageError:
         assert assembler.held_bytes == 0
+
+
+# --- in shared memory -------------------------------------------------------------------------------------------------
+
+
+@given(MESSAGES, st.data())
+def test_a_stream_cut_anywhere_gives_the_same_messages_out_of_shared_memory(
+    messages: list[tuple[bool, bytes]], data: st.DataObject
+) -> None:
+    memory = RequestMemory(1 << 16, data.draw(st.integers(1, 40)))  # which has room for one or two of them
+    stream = prefixed(messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    assembler = Assembler(50, memory)
+    found = []
+    for begin, end in itertools.pairwise([0, *cuts, len(stream)]):
+        found += assembler.push(stream[begin:end])
+    assert found == messages
+    assert memory.used == 0
+
+
+def test_a_large_message_has_its_place_once_a_small_part_of_it_has_come_and_not_before() -> None:
+    memory = RequestMemory(1 << 20, 65536)
+    assembler = Assembler(1 << 30, memory)
+    body = bytes(range(256)) * 2560
+    assembler.push(prefixed([(False, body)])[: 5 + 10_000])
+    assert memory.used == 0
+    assembler.push(body[10_000:70_000])
+    assert memory.used == len(body)
+    assert assembler.held_bytes == 70_000
+    assert assembler.push(body[70_000:]) == [(False, body)]
+    assert memory.used == 0
+
+
+def test_a_message_that_is_given_up_leaves_its_place() -> None:
+    memory = RequestMemory(1 << 20, 65536)
+    assembler = Assembler(1 << 30, memory)
+    assembler.push(prefixed([(False, bytes(100_000))])[:50_000])
+    assert memory.used > 0
+    del assembler
+    assert memory.used == 0
+
+
+def test_what_is_compressed_or_small_or_finds_no_room_is_assembled_elsewhere() -> None:
+    memory = RequestMemory(1 << 16, 1000)
+    for message in ((True, bytes(5000)), (False, bytes(999)), (False, bytes(1 << 17))):
+        assembler = Assembler(1 << 30, memory)
+        stream = prefixed([message])
+        assembler.push(stream[:-1])
+        assert memory.used == 0
+        assert assembler.push(stream[-1:]) == [message]
+    assert memory.num_full == 1

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate._native.request_memory import RequestMemory
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 
 EDGE_COUNTERS = {
@@ -32,8 +33,10 @@ def read(page: MetricsPage) -> dict[tuple[str, ...], float]:
 
 
 def make_page(edge: str, counters: Mapping[str, int]) -> MetricsPage:
-    plane = DataPlane(1)
-    return MetricsPage(ServerCollector(edge, "native", lambda: counters, plane.counters, lambda: 42))
+    plane = DataPlane(1, RequestMemory(1 << 20, 1))
+    return MetricsPage(
+        ServerCollector(edge, "native", lambda: counters, plane.counters, lambda: 42, plane.shared_memory)
+    )
 
 
 def test_the_page_has_the_counters_of_the_edge_and_of_the_dispatcher() -> None:
@@ -47,6 +50,9 @@ def test_the_page_has_the_counters_of_the_edge_and_of_the_dispatcher() -> None:
     assert found["tensorgate_requests_total", "deadline_exceeded"] == 0
     assert found["tensorgate_worker_deaths_total",] == 0
     assert found["tensorgate_requests_outstanding",] == 42
+    assert found["tensorgate_shared_memory_bytes", "requests"] == 1 << 20
+    assert found["tensorgate_shared_memory_used_bytes", "requests"] == 0
+    assert found["tensorgate_shared_memory_full_total", "replies"] == 0
     assert found["process_resident_memory_bytes",] > 0
 
 
