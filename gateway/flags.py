@@ -244,6 +244,12 @@ OWN_FLAGS = (
         "Text-format SSLConfig: TLS for the HTTP/REST API; may be the same file. Read again when it changes.",
     ),
     Flag(
+        "auth_token_file",
+        _STRING,
+        "",
+        "File of bearer tokens, each with its roles, that clients of gRPC, REST and console show. Read again as it changes.",
+    ),
+    Flag(
         "model_settings_file",
         _STRING,
         "",
@@ -308,7 +314,7 @@ OWN_FLAGS = (
         "console_address",
         _STRING,
         "127.0.0.1",
-        "Address on which the operator's web page listens; it asks nobody for a password.",
+        "Address on which the operator's web page listens; without --auth_token_file it asks nobody for anything.",
     ),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),

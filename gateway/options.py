@@ -90,6 +90,8 @@ class ServerOptions:
     """Of gRPC; empty: in the clear."""
     rest_api_ssl_config_file: str
     """Likewise of REST."""
+    auth_token_file: str
+    """Empty: nobody is asked for a token."""
     rest_api_port: int
     """As given; whether REST is served is ``serves_rest``."""
     rest_api_socket_path: str
@@ -223,6 +225,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         ssl_config_file=parsed.get_string("ssl_config_file"),
         rest_api_ssl_config_file=parsed.get_string("rest_api_ssl_config_file"),
+        auth_token_file=parsed.get_string("auth_token_file"),
         rest_api_port=_port(parsed, "rest_api_port"),
         rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,

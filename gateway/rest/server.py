@@ -20,6 +20,7 @@ from functools import partial
 
 import uvloop
 
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.admin import AdminPages
@@ -77,6 +78,7 @@ class RestServer:
         pages: OperatorPages | None = None,
         counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
+        access: Access | None = None,
     ) -> None:
         """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none."""
         self._host = host
@@ -92,6 +94,7 @@ class RestServer:
             pages=pages,
             counts=counts,
             admin_pages=admin_pages,
+            access=access,
         )
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None

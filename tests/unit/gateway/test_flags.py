@@ -63,6 +63,7 @@ UPSTREAM = [
 
 OWN = [
     ("rest_api_ssl_config_file", "string", ""),
+    ("auth_token_file", "string", ""),
     ("model_settings_file", "string", ""),
     ("models_ready_timeout_s", "float", 900.0),
     ("enable_model_admin", "bool", False),

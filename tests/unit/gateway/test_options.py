@@ -45,6 +45,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         grpc_channel_arguments=(),
         ssl_config_file="",
         rest_api_ssl_config_file="",
+        auth_token_file="",
         rest_api_port=0,
         rest_api_socket_path="",
         rest_api_timeout_s=30.0,
