@@ -42,10 +42,10 @@ _ROLES = {role.name.lower().encode(): role for role in (Role.PREDICT, Role.ADMIN
 
 
 def read_access_tokens(path: str) -> AccessTokens:
-    """The tokens of a file: in each line roles, separated by commas, and a token; ``#`` begins a comment. Blocks.
+    """The tokens of a file: in a line roles, separated by commas, and a token; ``#`` begins a comment. Blocks.
 
-    A file that others may read is named in the log. Raises ServingError: INVALID_ARGUMENT naming the line that is wrong,
-    or for a file without any token; the code of the file system's error where it cannot be read.
+    A file that everybody may read is named in the log. Raises ServingError: INVALID_ARGUMENT naming the line that is
+    wrong, or for a file without any token; the code of the file system's error where it cannot be read.
     """
     try:
         with open(path, "rb") as file:

@@ -247,7 +247,7 @@ OWN_FLAGS = (
         "auth_token_file",
         _STRING,
         "",
-        "File of bearer tokens, each with its roles, that clients of gRPC, REST and console show. Read again as it changes.",
+        "File of bearer tokens and their roles, which clients of gRPC and REST must show. Read again when it changes.",
     ),
     Flag(
         "model_settings_file",
@@ -316,6 +316,13 @@ OWN_FLAGS = (
         "127.0.0.1",
         "Address on which the operator's web page listens; without --auth_token_file it asks nobody for anything.",
     ),
+    Flag(
+        "workers",
+        _STRING,
+        "",
+        "Comma list of tcp://HOST:PORT: workers on the network (tensorgate-worker --listen), in place of own ones.",
+    ),
+    Flag("worker_key_file", _STRING, "", "File with the key that this server and its workers on the network share."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag("num_execution_threads", _INT32, 0, "Threads of a worker that run models; 0: one for each core granted."),
     Flag("drain_timeout_s", _FLOAT, 30.0, "Seconds that requests in flight get to finish when the server is stopped."),

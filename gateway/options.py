@@ -139,6 +139,10 @@ class ServerOptions:
     """0: no bound."""
     worker_stuck_timeout_s: float
     """0: never."""
+    workers: tuple[str, ...]
+    """Addresses of workers on the network; empty: they are started here."""
+    worker_key_file: str
+    """Empty: there is none."""
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
     worker_transport: str
@@ -251,6 +255,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         model_memory_budget_bytes=_at_least_zero(parsed, "model_memory_budget_mb") << 20,
         worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         batching=batching,
+        workers=tuple(filter(None, (each.strip() for each in parsed.get_string("workers").split(",")))),
+        worker_key_file=parsed.get_string("worker_key_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),

@@ -40,12 +40,13 @@ from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
+from tensorgate.gateway.dispatch.remote_supervisor import RemoteSupervisor
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
-from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
+from tensorgate.gateway.dispatch.worker_pool import AnySupervisor, Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
@@ -149,7 +150,11 @@ class ServerCore:
         self._pool = WorkerPool(
             plan.slots,
             plan.worker_options,
-            lambda worker: Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills),
+            lambda worker: (
+                RemoteSupervisor(worker, self._context, loop, clock)
+                if worker.address
+                else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills)
+            ),
             plan.settings_of,
             WORKER_STOP_TIMEOUT_S,
         )
@@ -351,7 +356,7 @@ class ServerCore:
     def _worker_statuses(self) -> list[WorkerStatus]:
         return [self._worker_status(supervisor) for supervisor in self._pool.supervisors]
 
-    def _worker_status(self, supervisor: Supervisor) -> WorkerStatus:
+    def _worker_status(self, supervisor: AnySupervisor) -> WorkerStatus:
         worker = supervisor.worker
         if worker is None:
             return WorkerStatus(supervisor.name, False, supervisor.num_starts, 0, 0, 0)

@@ -217,8 +217,8 @@ def predict(
         name, equals, path = each.partition("=")
         sources[name if equals else ""] = path if equals else each
     with _errors_shown():
-        name = ModelName(model, signature, version, label)
-        click.echo(run_predict(server, name, sources, timeout_s, read_token(token_file)))
+        of = ModelName(model, signature, version, label)
+        click.echo(run_predict(server, of, sources, timeout_s, read_token(token_file)))
 
 
 @main.command()
@@ -290,9 +290,9 @@ def bench(
     if min(concurrencies) < 1 or max(concurrencies) > 1000:
         raise click.BadParameter("concurrencies are 1 to 1000", param_hint="--sweep")
     goals = [Goal(each, duration_s, num_requests, rate) for each in concurrencies]
-    name = ModelName(model, signature, version, label)
+    of = ModelName(model, signature, version, label)
     with _errors_shown():
-        options = BenchOptions(server, rest_address, name, api, rows, timeout_s, read_token(token_file))
+        options = BenchOptions(server, rest_address, of, api, rows, timeout_s, read_token(token_file))
         sys.exit(run_bench(options, goals, Console(), plot, as_json=as_json))
 
 
@@ -329,6 +329,17 @@ def reload(*, config_file: str, server: str, token_file: str | None, timeout_s: 
     with _errors_shown():
         run_reload(server, config_file, timeout_s, read_token(token_file))
         click.echo(f"{server} serves the models of {config_file}")
+
+
+@main.command()
+def worker_key() -> None:
+    """Print a new key for a server and its workers on the network.
+
+    For instance: (umask 077; tensorgate worker-key > workers.key)
+    """
+    from tensorgate.protos.worker_network import new_worker_key  # noqa: PLC0415  (loads ZeroMQ)
+
+    click.echo(new_worker_key())
 
 
 @main.group()

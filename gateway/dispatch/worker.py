@@ -7,18 +7,22 @@ makes, and has its control socket.
 from dataclasses import dataclass
 from typing import Protocol
 
+from tensorgate.protos.worker_network import WorkerKey
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerEndpoints:
     """Where one incarnation listens: ZeroMQ addresses, each used by this incarnation only.
 
     ``stream``: path of a unix socket on which it takes requests too, from gateways of its own host; empty: none.
+    ``key``: that of workers on the network; None: the addresses are in the clear.
     """
 
     data: str
     control: str
     cancel: str
     stream: str = ""
+    key: WorkerKey | None = None
 
 
 class Worker(Protocol):

@@ -83,8 +83,7 @@ class NativeEdge:
         # In the order in which the edge numbers them: those of Python first.
         methods = [(path, 0, False, int(needed_role(path))) for path, _ in self._handled]
         methods += [
-            (path, int(method), in_tasks, int(needed_role(path)))
-            for path, (method, in_tasks) in self._methods.items()
+            (path, int(method), in_tasks, int(needed_role(path))) for path, (method, in_tasks) in self._methods.items()
         ]
         listeners = []
         try:

@@ -79,6 +79,8 @@ OWN = [
     ("worker_stuck_timeout_s", "float", 0.0),
     ("console_port", "int32", 0),
     ("console_address", "string", "127.0.0.1"),
+    ("workers", "string", ""),
+    ("worker_key_file", "string", ""),
     ("worker_command", "string", ""),
     ("num_execution_threads", "int32", 0),
     ("drain_timeout_s", "float", 30.0),

@@ -71,6 +71,8 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         model_memory_budget_bytes=0,
         worker_stuck_timeout_s=0.0,
         batching=Batching(),
+        workers=(),
+        worker_key_file="",
         worker_command=python_command("tensorgate.workers.main"),
         num_execution_threads=0,
         worker_heartbeat_timeout_s=30.0,
