@@ -1,8 +1,8 @@
 """Bearer tokens: which roles the one in a request's `authorization` header has, and whether they are enough.
 
 Beside the beginning of a request's line: the native gRPC edge asks it of every call, REST and grpcio's edge through
-Python. A header is compared with every token, whole and always to the end, so that the time it takes says nothing of how
-near it came to any.
+Python. A header is compared with every token, whole and always to the end, so that the time it takes says nothing of
+how near it came to any.
 
 Source: RFC 6750 2.1 (the header), RFC 9110 11.1 (the scheme's case does not matter).
 """

@@ -1,11 +1,9 @@
 """Workers on the network: requests and loads go to them, they come and go, and only who has the key gets in."""
 
 import asyncio
-import contextlib
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -18,31 +16,23 @@ from tensorgate.gateway.dispatch.worker_client import WorkerClient
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.worker_network import WorkerKey, new_worker_key, parse_address, read_worker_key
-from tests.harness.model_server import ModelServer, StartServer, floats, predict_request, wait_until
+from tests.harness.model_server import (
+    ModelServer,
+    StartServer,
+    floats,
+    free_ports_in_a_row,
+    predict_request,
+    wait_until,
+)
 
 TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    """The first of three in a row."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for each in (port + 1, port + 2):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", each))
-            except OSError:
-                continue
-            return port
 
 
 class RemoteWorker:
     """A worker that nobody but the test starts."""
 
     def __init__(self, folder: pathlib.Path, *flags: str) -> None:
-        self.port = free_port()
+        self.port = free_ports_in_a_row(3)
         self.address = f"tcp://127.0.0.1:{self.port}"
         self._log_path = folder / f"worker-{self.port}.log"
         self._flags = flags
