@@ -15,10 +15,13 @@ class DataLoop:
 
     Methods are for any thread; those that block release the GIL. Counters may be read at any time and be a moment old.
 
+    ``secret_key``: of CURVE, as text, for ZeroMQ's endpoints; who may connect is up to the context's ZAP handler.
+
     Raises OSError when an endpoint cannot be bound or there are no threads or descriptors, ValueError for
-    num_execution_threads < 1. A ``send_high_water_mark`` of 0 leaves replies that the gateway does not read yet to
-    ZeroMQ, however many they are; beyond any other the loop keeps them itself. ``requests`` and ``replies``, both or
-    none: the memory that the gateway shares; large payloads of requests on the stream are there then.
+    num_execution_threads < 1 or for no key. A ``send_high_water_mark`` of 0 leaves replies that the gateway does not
+    read yet to ZeroMQ, however many they are; beyond any other the loop keeps them itself. ``requests`` and
+    ``replies``, both or none: the memory that the gateway shares; large payloads of requests on the stream are there
+    then.
     """
 
     num_execution_threads: int
@@ -35,6 +38,7 @@ class DataLoop:
         stream_path: str = "",
         requests: SharedRequests | None = None,
         replies: SharedReplies | None = None,
+        secret_key: bytes = b"",
     ) -> Self: ...
     def start(self) -> None:
         """Starts the threads. Once: RuntimeError after that."""

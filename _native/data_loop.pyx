@@ -88,6 +88,7 @@ from tensorgate._native.zmq_api cimport (
     open_socket,
     set_option,
     socket_fd,
+    use_curve_as_server,
     zmq,
 )
 
@@ -177,7 +178,7 @@ cdef class DataLoop:
     def __cinit__(
         self, context, str data_endpoint not None, str cancel_endpoint not None, uint64_t epoch,
         int num_execution_threads, int send_high_water_mark=0, str stream_path not None="",
-        SharedRequests requests=None, SharedReplies replies=None,
+        SharedRequests requests=None, SharedReplies replies=None, bytes secret_key not None=b"",
     ):
         cdef LoopState* state = &self.state
         self._servables = {}
@@ -222,6 +223,10 @@ cdef class DataLoop:
             and set_option(state.data, ZMQ_SNDHWM, send_high_water_mark)
         ):
             raise OSError(zmq.last_error(), zmq.strerror(zmq.last_error()).decode())
+        if secret_key and not (
+            use_curve_as_server(state.data, secret_key) and use_curve_as_server(state.cancels, secret_key)
+        ):
+            raise ValueError("the key is none of CURVE, or libzmq has no CURVE")
         self._bind(state.data, data_endpoint)
         self._bind(state.cancels, cancel_endpoint)
         self._watch(&state.data_watch, socket_fd(state.data), _on_data)

@@ -62,12 +62,15 @@ class DataPlane:
         max_queued_bytes: int,
         stream_path: str = "",
         reply_memory: ReplyMemory | None = None,
+        public_key: bytes = b"",
+        secret_key: bytes = b"",
     ) -> None:
         """A worker's incarnation is up. ``number`` is never reused; credit (a version's) and bounds are each thread's.
 
         ``stream_path``: a unix socket that a worker of this host may listen on; requests go there instead of to the
         data endpoint if it does. ``reply_memory``: what the worker was given to write large replies into; once it says
-        that it has it, large requests on the stream go by ``request_memory``. Raises OSError if its sockets cannot be opened.
+        that it has it, large requests on the stream go by ``request_memory``. The keys are of CURVE, as text, one pair
+        for both sides; empty: all is in the clear. Raises OSError if its sockets cannot be opened.
         """
 
     def remove_line(self, number: int, cause: str) -> None:

@@ -304,7 +304,8 @@ cdef class DataPlane:
     def add_line(
         self, uint64_t number, uint64_t epoch, str name not None, str data_endpoint not None,
         str cancel_endpoint not None, size_t credit, size_t max_queued, size_t max_queued_bytes,
-        str stream_path not None="", ReplyMemory reply_memory=None,
+        str stream_path not None="", ReplyMemory reply_memory=None, bytes public_key not None=b"",
+        bytes secret_key not None=b"",
     ):
         cdef Broadcast broadcast
         cdef LineOptions options
@@ -331,6 +332,8 @@ cdef class DataPlane:
             options.cancel_endpoint = cancel_utf8
             options.stream_path = stream_utf8
             options.replies = NULL if reply_memory is None else reply_memory.arena
+            options.public_key = public_key
+            options.secret_key = secret_key
             options.credit = credit
             options.max_queued = max_queued
             options.max_queued_bytes = max_queued_bytes

@@ -133,9 +133,7 @@ cdef bint dispatcher_add_line(Dispatcher* dispatcher, const LineOptions* options
     line.watch.on_ready = _on_readable
     line.watch.owner = line
     line.name = strdup(options.name)
-    if line.name is NULL or not open_sockets(
-        line, options.data_endpoint, options.cancel_endpoint, options.stream_path
-    ):
+    if line.name is NULL or not open_sockets(line, options):
         _free_line(line)
         return False
     if not has_stream(line):

@@ -134,6 +134,8 @@ cdef struct LineOptions:
     const char* cancel_endpoint
     const char* stream_path      # empty: requests go by ZeroMQ
     ReplyArena* replies          # NULL: it shares no memory with us
+    const char* public_key       # of CURVE, on both sides; empty: in the clear
+    const char* secret_key
     size_t credit
     size_t max_queued
     size_t max_queued_bytes

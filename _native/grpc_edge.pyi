@@ -2,6 +2,7 @@ from collections.abc import Mapping, Sequence
 
 from typing_extensions import Self, disjoint_base
 
+from tensorgate._native.access_tokens import AccessTokens
 from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.handled_call import HandledCall
 from tensorgate._native.tls_context import TlsContext
@@ -10,7 +11,8 @@ from tensorgate._native.tls_context import TlsContext
 class GrpcEdge:
     """gRPC over HTTP/2 on the threads of a data plane; ``close`` it before the plane.
 
-    ``methods``: (path, number, spec_in_tasks); number is dispatch.call.Method, or 0 for a method that Python serves.
+    ``methods``: (path, number, spec_in_tasks, roles); number is dispatch.call.Method, or 0 for a method that Python
+    serves. Once there are tokens, a call needs one that has any of the roles, bits as AccessTokens has them; 0: none.
     Times are in microseconds, -1 for never; sizes in bytes. Raises nghttp2_api.LibraryError without libnghttp2,
     ValueError for what cannot be, OSError when descriptors or memory run out.
     """
@@ -20,7 +22,7 @@ class GrpcEdge:
     def __new__(
         cls,
         plane: DataPlane,
-        methods: Sequence[tuple[str, int, bool]],
+        methods: Sequence[tuple[str, int, bool, int]],
         *,
         max_message_size: int,
         compress_replies: bool = False,
@@ -41,6 +43,9 @@ class GrpcEdge:
 
     def set_tls(self, context: TlsContext) -> None:
         """Connections that come from now on speak TLS, by this context, which is kept; those that are there go on."""
+
+    def set_tokens(self, tokens: AccessTokens) -> None:
+        """Calls that begin from now on are judged by these tokens, which are kept; returns when that holds."""
 
     def stop_listening(self) -> None:
         """Closes the listening sockets; returns when they are closed. Idempotent."""

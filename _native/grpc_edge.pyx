@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from tensorgate._native.access_tokens cimport AccessTokens, TokenTable
 from tensorgate._native.call_events cimport event_queue_free, event_queue_init
 from tensorgate._native.data_plane cimport DataPlane
 from tensorgate._native.event_loop cimport loop_call
@@ -73,6 +74,15 @@ cdef void _set_tls(void* change) noexcept nogil:
     (<TlsChange*>change).thread.server.http2.tls = (<TlsChange*>change).context
 
 
+cdef struct TokensChange:
+    EdgeThread* thread
+    const TokenTable* table
+
+
+cdef void _set_tokens(void* change) noexcept nogil:
+    (<TokensChange*>change).thread.server.tokens = (<TokensChange*>change).table
+
+
 cdef void _stop_listening(void* edge) noexcept nogil:
     acceptor_stop_listening(<Edge*>edge)
 
@@ -97,6 +107,7 @@ cdef class GrpcEdge:
     cdef bint _has_events
     cdef bint _is_open
     cdef TlsContext _tls
+    cdef AccessTokens _tokens
 
     def __cinit__(
         self, DataPlane plane not None, methods, *, size_t max_message_size, bint compress_replies=False,
@@ -164,7 +175,7 @@ cdef class GrpcEdge:
         self._methods = <GrpcMethod*>calloc(len(methods) + 1, sizeof(GrpcMethod))
         if self._methods is NULL:
             raise MemoryError
-        for path, number, spec_in_tasks in methods:
+        for path, number, spec_in_tasks, roles in methods:
             encoded = path.encode("ascii")
             method = &self._methods[self._num_methods]
             method.path = <uint8_t*>malloc(len(encoded) + 1)
@@ -173,6 +184,7 @@ cdef class GrpcEdge:
             memcpy(method.path, <const char*>encoded, len(encoded))
             method.path_size = len(encoded)
             method.number = number
+            method.roles = roles
             method.spec_place = SPEC_IN_TASKS if spec_in_tasks else SPEC_IN_REQUEST
             self._num_methods += 1
         return 0
@@ -215,6 +227,19 @@ cdef class GrpcEdge:
                 loop_call(change.thread.loop, _set_tls, &change)
         # The one before is let go when no thread makes connections of it any more.
         self._tls = context
+
+    def set_tokens(self, AccessTokens tokens not None):
+        cdef TokensChange change
+        cdef int i
+        if not self._is_open:
+            raise ValueError("the edge is closed")
+        change.table = &tokens.table
+        with nogil:
+            for i in range(self.edge.num_threads):
+                change.thread = &self.edge.threads[i]
+                loop_call(change.thread.loop, _set_tokens, &change)
+        # As with certificates: no thread reads those before any more.
+        self._tokens = tokens
 
     def stop_listening(self):
         if self._is_open:

@@ -9,6 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from tensorgate._native.access_tokens cimport judge_roles, roles_of_header
 from tensorgate._native.byte_writer cimport put_bytes
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_fail_for_memory, grpc_call_fail_http
@@ -21,7 +22,7 @@ from tensorgate._native.grpc_wire cimport (
     parse_timeout,
 )
 from tensorgate._native.gzip_codec cimport gzip_is_available
-from tensorgate._native.status_codes cimport INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
+from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
 
 cdef enum:
@@ -70,6 +71,10 @@ cdef void grpc_call_take_header(
         call.encoding = encoding_of(value, value_size)
     elif name_size == 20 and _is(name, "grpc-accept-encoding", 20):
         call.accepted_encodings = accepted_encodings(value, value_size)
+    elif name_size == 13 and call.server.tokens is not NULL and _is(name, "authorization", 13):
+        # Of two, nobody can say which one counts.
+        call.roles = 0 if call.has_authorization else roles_of_header(call.server.tokens, value, value_size)
+        call.has_authorization = True
     else:
         if name_size == 11 and _is(name, "traceparent", 11) and value_size <= MAX_TRACEPARENT:
             memcpy(call.traceparent, value, value_size)
@@ -77,6 +82,15 @@ cdef void grpc_call_take_header(
         # Pseudo-headers come first, so the method is known.
         if call.method is not NULL and call.method.number == 0 and name_size and name[0] != 58:
             _put_metadata(call, name, name_size, value, value_size)
+
+
+cdef bint _has_token(GrpcCall* call) noexcept nogil:
+    """Whether the call's token is enough for its method; else it has been refused, and answered."""
+    cdef const char* text = NULL
+    cdef int code = judge_roles(call.has_authorization, call.roles, call.method.roles, &text)
+    if code != OK:
+        grpc_call_fail(call, code, text)
+    return code == OK
 
 
 cdef bint grpc_call_admit(GrpcCall* call) noexcept nogil:
@@ -89,6 +103,8 @@ cdef bint grpc_call_admit(GrpcCall* call) noexcept nogil:
         grpc_call_fail_http(call, "415")
     elif call.method is NULL:
         grpc_call_fail(call, UNIMPLEMENTED, "")
+    elif server.tokens is not NULL and not _has_token(call):
+        pass
     elif call.has_bad_timeout:
         grpc_call_fail(call, INTERNAL, "grpc-timeout is malformed")
     elif call.encoding == 0 or (call.encoding != ENCODING_IDENTITY and not gzip_is_available()):

@@ -5,8 +5,9 @@ Everything here is for the thread of the server's loop. The stages: grpc_headers
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from tensorgate._native.access_tokens cimport TokenTable
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.call_events cimport CallHandle, EventQueue
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Dispatcher, Request
@@ -28,6 +29,7 @@ cdef struct GrpcMethod:
     size_t path_size
     uint64_t number      # dispatch.call.Method; 0: Python serves it
     SpecPlace spec_place
+    uint32_t roles       # a call needs a token of one of them; 0: it needs none
 
 
 cdef struct GrpcLimits:
@@ -57,6 +59,7 @@ cdef struct GrpcServer:
     Dispatcher* dispatcher
     const GrpcMethod* methods    # the set's, as are the budget and the events
     size_t num_methods
+    const TokenTable* tokens     # NULL: nobody is asked for one
     GrpcLimits limits
     Budget* budget
     EventQueue* events
@@ -81,10 +84,12 @@ cdef struct GrpcCall:
     bint is_post
     bint is_grpc
     bint has_bad_timeout
+    bint has_authorization
     bint is_started              # the headers are complete
     int encoding
     int accepted_encodings
     size_t header_bytes
+    uint32_t roles               # of its token
     int64_t timeout_us           # -1: none
     ByteWriter metadata          # for Python: [u32 name size][u32 value size][name][value]…
     uint8_t traceparent[MAX_TRACEPARENT]

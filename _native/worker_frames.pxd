@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from tensorgate._native.dispatcher_state cimport Line, Request
+from tensorgate._native.dispatcher_state cimport Line, LineOptions, Request
 from tensorgate._native.frame_header cimport ReplyHeader
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
@@ -15,8 +15,7 @@ cdef enum Found:
 
 # Connects: to the stream where there is one, else to the data endpoint, which does not wait for the worker. False: out
 # of memory or descriptors, or no such endpoint.
-cdef bint open_sockets(
-    Line* line, const char* data_endpoint, const char* cancel_endpoint, const char* stream_path) noexcept nogil
+cdef bint open_sockets(Line* line, const LineOptions* options) noexcept nogil
 cdef inline bint has_stream(const Line* line) noexcept nogil:
     return line.data is NULL
 # Also of a line that has not got all of them. What has not been sent is dropped.

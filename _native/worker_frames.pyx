@@ -40,6 +40,7 @@ from tensorgate._native.zmq_api cimport (
     message_of_copy,
     open_socket,
     set_option,
+    use_curve_as_client,
     zmq,
 )
 
@@ -59,24 +60,23 @@ cdef bint _open_stream(Line* line, const char* path) noexcept nogil:
     return fd >= 0 and stream_open(&line.stream, line.dispatcher.loop, fd)
 
 
-cdef bint _connect(Line* line, void* socket, const char* endpoint) noexcept nogil:
+cdef bint _connect(Line* line, void* socket, const char* endpoint, const LineOptions* options) noexcept nogil:
     return (
         socket is not NULL
+        and (options.secret_key[0] == 0 or use_curve_as_client(socket, options.public_key, options.secret_key))
         and set_option(socket, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
         and zmq.connect(socket, endpoint) == 0
     )
 
 
-cdef bint open_sockets(
-    Line* line, const char* data_endpoint, const char* cancel_endpoint, const char* stream_path,
-) noexcept nogil:
+cdef bint open_sockets(Line* line, const LineOptions* options) noexcept nogil:
     line.cancels = open_socket(line.dispatcher.context, ZMQ_PUSH)
-    if not _connect(line, line.cancels, cancel_endpoint):
+    if not _connect(line, line.cancels, options.cancel_endpoint, options):
         return False
-    if _open_stream(line, stream_path):
+    if _open_stream(line, options.stream_path):
         return True
     line.data = open_socket(line.dispatcher.context, ZMQ_DEALER)
-    return _connect(line, line.data, data_endpoint)
+    return _connect(line, line.data, options.data_endpoint, options)
 
 
 cdef void close_sockets(Line* line) noexcept nogil:

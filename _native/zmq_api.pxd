@@ -35,6 +35,10 @@ cdef enum:
     ZMQ_RCVHWM = 24
     ZMQ_LAST_ENDPOINT = 32
     ZMQ_ROUTER_MANDATORY = 33
+    ZMQ_CURVE_SERVER = 47
+    ZMQ_CURVE_PUBLICKEY = 48
+    ZMQ_CURVE_SECRETKEY = 49
+    ZMQ_CURVE_SERVERKEY = 50
     # Flags of sending and receiving, and events.
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
@@ -71,6 +75,9 @@ cdef ZmqApi zmq
 # A socket without high-water marks and lingering: the callers' own bounds decide. NULL: see zmq.last_error().
 cdef void* open_socket(void* context, int kind) noexcept nogil
 cdef bint set_option(void* socket, int option, int value) noexcept nogil
+# CURVE, before the socket connects or is bound: keys as text, one pair for both sides. False: they are no keys.
+cdef bint use_curve_as_client(void* socket, const char* public_key, const char* secret_key) noexcept nogil
+cdef bint use_curve_as_server(void* socket, const char* secret_key) noexcept nogil
 # The descriptor behind ZMQ_FD: edge-triggered, to be watched for reading only; -1 on failure.
 cdef int socket_fd(void* socket) noexcept nogil
 # Whether a message can be received now. Asking also lets the socket take in what its I/O thread has for it.

@@ -14,7 +14,7 @@ import zmq.backend.cython._zmq as pyzmq_extension
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -72,6 +72,22 @@ def load_library():
 
 cdef bint set_option(void* socket, int option, int value) noexcept nogil:
     return zmq.setsockopt(socket, option, &value, sizeof(int)) == 0
+
+
+cdef bint _set_key(void* socket, int option, const char* key) noexcept nogil:
+    return zmq.setsockopt(socket, option, key, strlen(key) + 1) == 0
+
+
+cdef bint use_curve_as_client(void* socket, const char* public_key, const char* secret_key) noexcept nogil:
+    return (
+        _set_key(socket, ZMQ_CURVE_SERVERKEY, public_key)
+        and _set_key(socket, ZMQ_CURVE_PUBLICKEY, public_key)
+        and _set_key(socket, ZMQ_CURVE_SECRETKEY, secret_key)
+    )
+
+
+cdef bint use_curve_as_server(void* socket, const char* secret_key) noexcept nogil:
+    return set_option(socket, ZMQ_CURVE_SERVER, 1) and _set_key(socket, ZMQ_CURVE_SECRETKEY, secret_key)
 
 
 cdef void* open_socket(void* context, int kind) noexcept nogil:

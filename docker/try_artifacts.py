@@ -58,7 +58,7 @@ def try_wheel(builder: Builder, wheel: pathlib.Path, folder: pathlib.Path, model
     print(f"   libnghttp2 {output(image, 'python', '-c', load).strip()}")
     image.entrypoint = ["tensorflow_model_server", *ENTRYPOINT]
     image.health_check = ["python", "-c", HEALTH_CHECK]
-    try_server(image, models)
+    try_server(image, [(models, "/models")], [])
 
 
 def try_binary(builder: Builder, binary: pathlib.Path, models: pathlib.Path) -> None:
@@ -78,7 +78,7 @@ def try_binary(builder: Builder, binary: pathlib.Path, models: pathlib.Path) -> 
     server = builder.image("server")
     shutil.copy(binary, server.root / "usr/bin/tensorgate-gateway")
     server.entrypoint = ["/usr/bin/tensorgate-gateway", f"--worker_command={WORKER}", *ENTRYPOINT]
-    try_server(server, models)
+    try_server(server, [(models, "/models")], [])
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -223,11 +224,28 @@ def size_mib(folder: pathlib.Path) -> int:
     return int(told.stdout.split()[0])
 
 
-def try_server(image: Image, models: pathlib.Path) -> None:
+def try_apart(gateway: Image, worker: Image, models: pathlib.Path) -> None:
+    """``try_server`` of the image without TensorFlow, beside a worker in a root of its own, with a key."""
+    with tempfile.TemporaryDirectory() as folder:
+        making = chroot_command(gateway, ["tensorgate", "worker-key"], [])
+        key = subprocess.run(making, capture_output=True, check=True).stdout
+        (pathlib.Path(folder) / "key").write_bytes(key)
+        os.chmod(folder, 0o755)  # the images' user is not ours
+        flag = "--worker_key_file=/opt/key/key"
+        mounts = [(models, "/models"), (pathlib.Path(folder), "/opt/key")]
+        with subprocess.Popen(chroot_command(worker, [*worker.entrypoint, flag], mounts)) as process:
+            try:
+                try_server(gateway, mounts, ["--workers=tcp://127.0.0.1:9900", flag])
+                print(f"   its worker has ended: exit {process.wait(60)}")
+            finally:
+                process.kill()
+
+
+def try_server(image: Image, mounts: list[tuple[pathlib.Path, str]], flags: list[str]) -> None:
     """Starts the image on a model, waits for its health check, asks it over REST, and stops it by SIGTERM."""
     environment = {"MODEL_NAME": "half_plus_two"}
     began_s = time.monotonic()
-    command = chroot_command(image, image.entrypoint, [(models, "/models")], environment)
+    command = chroot_command(image, [*image.entrypoint, *flags], mounts, environment)
     check_health = chroot_command(image, image.health_check, [])
     # The server has the number 1 in a namespace of its own; unshare passes no signal on to it.
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
@@ -282,7 +300,7 @@ def main() -> int:
     builder = Builder(stages, arguments.folder, arguments.base)
     for name in arguments.reuse:
         builder.reuse(name)
-    for name in arguments.targets or ["gateway", "server"]:
+    for name in arguments.targets or ["gateway", "worker", "server"]:
         image = builder.image(name)
         parts = {
             "distribution and Python": size_mib(image.root / "usr"),
@@ -291,7 +309,9 @@ def main() -> int:
         }
         print(f"{name}: {size_mib(image.root)} MiB; {', '.join(f'{part} {size} MiB' for part, size in parts.items())}")
         if name == "server" and arguments.models is not None:
-            try_server(image, arguments.models)
+            try_server(image, [(arguments.models, "/models")], [])
+        elif name == "worker" and arguments.models is not None:
+            try_apart(builder.image("gateway"), image, arguments.models)
     return 0
 
 

@@ -244,6 +244,12 @@ OWN_FLAGS = (
         "Text-format SSLConfig: TLS for the HTTP/REST API; may be the same file. Read again when it changes.",
     ),
     Flag(
+        "auth_token_file",
+        _STRING,
+        "",
+        "File of bearer tokens and their roles, which clients of gRPC and REST must show. Read again when it changes.",
+    ),
+    Flag(
         "model_settings_file",
         _STRING,
         "",
@@ -321,8 +327,15 @@ OWN_FLAGS = (
         "console_address",
         _STRING,
         "127.0.0.1",
-        "Address on which the operator's web page listens; it asks nobody for a password.",
+        "Address on which the operator's web page listens; without --auth_token_file it asks nobody for anything.",
     ),
+    Flag(
+        "workers",
+        _STRING,
+        "",
+        "Comma list of tcp://HOST:PORT: workers on the network (tensorgate-worker --listen), in place of own ones.",
+    ),
+    Flag("worker_key_file", _STRING, "", "File with the key that this server and its workers on the network share."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag(
         "op_libraries",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.config_files import ModelConfig
 from tensorgate.gateway.console.overview import Overview, ServerFacts
 from tensorgate.gateway.console.server import ConsoleOptions, ConsoleServer
@@ -23,8 +24,7 @@ from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
-from tensorgate.gateway.dispatch.supervisor import Supervisor
-from tensorgate.gateway.dispatch.worker_pool import WorkerPool
+from tensorgate.gateway.dispatch.worker_pool import AnySupervisor, WorkerPool
 from tensorgate.gateway.model_config_manager import ModelConfigManager
 from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
@@ -121,7 +121,7 @@ class OperatorView:
             lambda: model_list_json(parts.monitor, self._all_model_names()),
         )
 
-    def console(self, grpc: GrpcEdge, rest_port: Callable[[], int | None]) -> ConsoleServer:
+    def console(self, grpc: GrpcEdge, rest_port: Callable[[], int | None], access: Access | None) -> ConsoleServer:
         """The console, not started; ``rest_port`` is that of the REST server, None where there is none."""
         options, parts, clock = self._options, self._parts, self._clock
         traffic = TrafficHistory(
@@ -149,6 +149,7 @@ class OperatorView:
             overview,
             traffic,
             clock,
+            access,
         )
 
     # --- logs and traces ----------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ class OperatorView:
     def _worker_statuses(self) -> list[WorkerStatus]:
         return [self._worker_status(supervisor) for supervisor in self._parts.pool.supervisors]
 
-    def _worker_status(self, supervisor: Supervisor) -> WorkerStatus:
+    def _worker_status(self, supervisor: AnySupervisor) -> WorkerStatus:
         worker = supervisor.worker
         if worker is None:
             return WorkerStatus(supervisor.name, False, supervisor.num_starts, 0, 0, 0)

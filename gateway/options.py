@@ -91,6 +91,8 @@ class ServerOptions:
     """Of gRPC; empty: in the clear."""
     rest_api_ssl_config_file: str
     """Likewise of REST."""
+    auth_token_file: str
+    """Empty: nobody is asked for a token."""
     rest_api_port: int
     """As given; whether REST is served is ``serves_rest``."""
     rest_api_socket_path: str
@@ -138,6 +140,10 @@ class ServerOptions:
     """0: no bound."""
     worker_stuck_timeout_s: float
     """0: never."""
+    workers: tuple[str, ...]
+    """Addresses of workers on the network; empty: they are started here."""
+    worker_key_file: str
+    """Empty: there is none."""
     worker_command: tuple[str, ...]
     """Program and first arguments of a worker; never empty."""
     worker_transport: str
@@ -230,6 +236,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
         ssl_config_file=parsed.get_string("ssl_config_file"),
         rest_api_ssl_config_file=parsed.get_string("rest_api_ssl_config_file"),
+        auth_token_file=parsed.get_string("auth_token_file"),
         rest_api_port=_port(parsed, "rest_api_port"),
         rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
@@ -255,6 +262,8 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         model_memory_budget_bytes=_at_least_zero(parsed, "model_memory_budget_mb") << 20,
         worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         batching=batching,
+        workers=tuple(filter(None, (each.strip() for each in parsed.get_string("workers").split(",")))),
+        worker_key_file=parsed.get_string("worker_key_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         op_libraries=tuple(name for name in parsed.get_string("op_libraries").split(",") if name),

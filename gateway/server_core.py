@@ -15,6 +15,7 @@ from collections.abc import Callable
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
+from tensorgate.gateway.access_tokens import Access, read_access_tokens
 from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
@@ -33,6 +34,7 @@ from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
+from tensorgate.gateway.dispatch.remote_supervisor import RemoteSupervisor
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
 from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
@@ -59,7 +61,8 @@ from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tensorgate.gateway.sources.resource_estimate import estimated_bytes
-from tensorgate.gateway.tls import ChangingSslContext, TlsConfig, read_tls_config, watch_tls_file
+from tensorgate.gateway.tls import ChangingSslContext, read_tls_config
+from tensorgate.gateway.watched_file import watch_file
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
@@ -84,7 +87,7 @@ class ServerCore:
         """On the edge loop; ``num_cpus`` are the cores granted to the process. Opens a run directory and no socket.
 
         Raises ServingError: INVALID_ARGUMENT for a --run_dir that does not fit and for workers that cannot be as asked,
-        FAILED_PRECONDITION for --tracing without its extra.
+        FAILED_PRECONDITION for --tracing without its extra, and those of files of certificates and tokens.
         """
         loop = asyncio.get_running_loop()
         self._options = options
@@ -93,6 +96,7 @@ class ServerCore:
         self._grpc_tls = read_tls_config(options.ssl_config_file) if options.ssl_config_file else None
         rest_tls = read_tls_config(options.rest_api_ssl_config_file) if options.rest_api_ssl_config_file else None
         self._rest_tls = None if rest_tls is None else ChangingSslContext(rest_tls)
+        self._access = Access(read_access_tokens(options.auth_token_file)) if options.auth_token_file else None
         self._watching: list[asyncio.Task[None]] = []
         # What holds at the start, until a reload says otherwise.
         self._settings_of: Callable[[str], ModelSettings] = options.model_settings.of
@@ -117,7 +121,11 @@ class ServerCore:
         self._pool = WorkerPool(
             plan.slots,
             plan.worker_options,
-            lambda worker: Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory),
+            lambda worker: (
+                RemoteSupervisor(worker, self._context, loop, clock)
+                if worker.address
+                else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
+            ),
             plan.settings_of,
             WORKER_STOP_TIMEOUT_S,
         )
@@ -213,6 +221,7 @@ class ServerCore:
                 socket_path=options.grpc_socket_path,
                 channel_arguments=options.grpc_channel_arguments,
                 tls=self._grpc_tls,
+                access=self._access,
             ),
             self._data_plane,
             prediction_service,
@@ -242,12 +251,13 @@ class ServerCore:
                 self._view.rest_counts,
                 AdminPages(admin, loop),
                 self._view.traces,
+                self._access,
             )
             if options.serves_rest
             else None
         )
         self._console = (
-            self._view.console(self._grpc, lambda: None if self._rest is None else self._rest.port)
+            self._view.console(self._grpc, lambda: None if self._rest is None else self._rest.port, self._access)
             if options.console_port
             else None
         )
@@ -309,12 +319,13 @@ class ServerCore:
         # Before the edge: its clients' first question may be the health service's.
         self._view.readiness.set_started()
         await self._grpc.start()
-        self._watch_certificates()
+        self._watch_files()
         if self._rest is not None:
             self._rest.set_ready(True)
         self._model_config_file.start()
         if self._console is not None:
             self._console.set_ready(True)
+        self._warn_of_open_tokens()
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -322,16 +333,27 @@ class ServerCore:
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
 
-    def _watch_certificates(self) -> None:
-        """Has certificates replaced when their files change."""
-        loop = asyncio.get_running_loop()
-        changes: list[tuple[str, Callable[[TlsConfig], None]]] = []
+    def _warn_of_open_tokens(self) -> None:
+        if self._access is None:
+            return
+        ways = (("gRPC", self._grpc.port, self._grpc_tls), ("REST", self._rest and self._rest.port, self._rest_tls))
+        for name, port, tls in ways:
+            if port is not None and tls is None:
+                logger.warning("tokens that come over %s can be read on their way: there is no TLS there", name)
+
+    def _watch_files(self) -> None:
+        """Has certificates and tokens replaced when their files change."""
+        options = self._options
+        watches = []
         if self._grpc_tls is not None:
-            changes.append((self._options.ssl_config_file, self._grpc.set_tls))
+            watches.append(watch_file(options.ssl_config_file, "certificates", read_tls_config, self._grpc.set_tls))
         if self._rest_tls is not None:
-            changes.append((self._options.rest_api_ssl_config_file, self._rest_tls.change))
-        for path, change in changes:
-            self._watching.append(loop.create_task(watch_tls_file(path, change), name=f"watch {path}"))
+            path = options.rest_api_ssl_config_file
+            watches.append(watch_file(path, "certificates", read_tls_config, self._rest_tls.change))
+        if self._access is not None:
+            watches.append(watch_file(options.auth_token_file, "tokens", read_access_tokens, self._access.change))
+        loop = asyncio.get_running_loop()
+        self._watching += [loop.create_task(watch, name="watch a file") for watch in watches]
 
     async def stop(self, grace_s: float) -> None:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""

@@ -1,29 +1,21 @@
-"""TLS of the edges: an SSLConfig file turned into what each edge needs, and read again when it changes.
+"""TLS of the edges: an SSLConfig file turned into what each edge needs.
 
-Beside the beginning of a request's line. Reading blocks on the file system; making contexts takes milliseconds. The
-watching belongs to the edge loop's thread.
+Beside the beginning of a request's line. Reading blocks on the file system; making contexts takes milliseconds.
 
 Source: tensorflow_serving/config/ssl_config.proto, model_servers/server.cc (what the fields mean); Python's ssl module;
 memfd_create(2), since OpenSSL reads certificates from files and the key is not to lie in one.
 """
 
-import asyncio
 import contextlib
-import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tensorgate._native.tls_context import TlsContext
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
 from tensorgate.protos.text_proto import read_text_proto
-
-logger = logging.getLogger("tensorgate.tls")
-
-# So often files are looked at for a change.
-WATCH_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +98,6 @@ class ChangingSslContext:
 
     def _choose(self, connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
-
-
-async def watch_tls_file(path: str, change: Callable[[TlsConfig], None]) -> None:
-    """Calls ``change`` with every new content of the file, until cancelled; it may raise ServingError.
-
-    A content that cannot be used is logged, once, and what was in use stays in use.
-    """
-    seen = await asyncio.to_thread(_fingerprint, path)
-    while True:
-        await asyncio.sleep(WATCH_INTERVAL_S)
-        now = await asyncio.to_thread(_fingerprint, path)
-        if now == seen:
-            continue
-        seen = now
-        try:
-            change(await asyncio.to_thread(read_tls_config, path))
-        except ServingError as error:
-            logger.error("the certificates in use stay in use: %s", error.message)
-        else:
-            logger.info("new certificates are in use, from %s", path)
-
-
-def _fingerprint(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

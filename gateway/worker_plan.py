@@ -19,6 +19,7 @@ from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
+from tensorgate.protos.worker_network import check_key, parse_address, read_worker_key
 
 logger = logging.getLogger("tensorgate.worker_plan")
 
@@ -44,15 +45,17 @@ class WorkerPlan:
         """``environment``: ours, which workers inherit; ``num_cpus``: granted to the process, of ``num_cores`` that it
         may run on; ``model_settings_of``: what holds for a model, by its name, asked anew for each version.
 
-        Raises ServingError INVALID_ARGUMENT for devices that cannot be, and where ``check`` does of the options' own
-        settings.
+        Raises ServingError: INVALID_ARGUMENT for devices and addresses that cannot be, and where ``check`` does of the
+        options' own settings; read_worker_key's.
         """
         self._options = options
         self._model_settings_of = model_settings_of
         self._num_cpus = num_cpus
         self._is_throttled = num_cpus < num_cores
-        self.slots = slots_of(options.devices, options.num_workers)
+        self.slots = _remote_slots(options) or slots_of(options.devices, options.num_workers)
         self.isolation = Isolation(options.worker_isolation)
+        self._key = read_worker_key(options.worker_key_file) if options.worker_key_file else None
+        check_key([parse_address(address) for address in options.workers], self._key)
         self.check(options.model_settings)
         shares_device = options.num_workers > 1 or any(
             self._isolation_of(settings) is not Isolation.DEVICE
@@ -84,6 +87,8 @@ class WorkerPlan:
             heartbeat_timeout_s=options.worker_heartbeat_timeout_s,
             uses_stream=options.worker_transport == "stream",
             stuck_timeout_s=options.worker_stuck_timeout_s,
+            address=slot.address,
+            key=self._key,
         )
 
     def settings_of(self, name: str) -> WorkerSettings:
@@ -110,7 +115,7 @@ class WorkerPlan:
             config.intra_op_parallelism_threads = settings.intra_op_parallelism_threads
         if settings.inter_op_parallelism_threads:
             config.inter_op_parallelism_threads = settings.inter_op_parallelism_threads
-        if self._is_throttled:
+        if self._is_throttled and not self._options.workers:
             # TensorFlow looks at the affinity, not at what a control group grants of it.
             config.intra_op_parallelism_threads = config.intra_op_parallelism_threads or self._num_cpus
             config.inter_op_parallelism_threads = config.inter_op_parallelism_threads or self._num_cpus
@@ -125,6 +130,8 @@ class WorkerPlan:
             self._check(each)
 
     def _check(self, settings: ModelSettings) -> None:
+        if self._options.workers and self._isolation_of(settings) is not Isolation.DEVICE:
+            raise _invalid("worker_isolation is DEVICE with --workers: no process is started for a model or a version")
         whose = f"Model settings of {settings.name!r}" if settings.name else "Model settings for all models"
         names = [slot.name for slot in self.slots]
         for name in settings.workers:
@@ -141,6 +148,13 @@ class WorkerPlan:
                 raise _invalid(f"{whose} set {field} to {getattr(settings, field)}, which no machine has")
         if settings.golden_tolerance < 0:
             raise _invalid(f"{whose} set golden_tolerance to {settings.golden_tolerance}, below 0")
+
+
+def _remote_slots(options: ServerOptions) -> tuple[Slot, ...]:
+    """Of the workers on the network; none without --workers. Raises ServingError INVALID_ARGUMENT."""
+    if options.workers and (options.devices or options.num_workers > 1):
+        raise _invalid("--workers names all workers: neither --devices nor --num_workers can be given with it")
+    return tuple(Slot(f"worker-{number}", "", address) for number, address in enumerate(options.workers))
 
 
 def num_cores() -> int:

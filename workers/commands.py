@@ -21,6 +21,7 @@ from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.workers.golden_requests import check_golden_requests
+from tensorgate.workers.lease import Lease
 from tensorgate.workers.mailbox import Mailbox
 from tensorgate.workers.profiler import Profiler, Trace
 from tensorgate.workers.servables import Servable, VersionToLoad, open_servable
@@ -38,6 +39,8 @@ class CommandServer:
     """Binds the control endpoint on construction and serves it on a thread of its own between start and stop.
 
     ``stop_worker`` is called, on that thread, when the gateway asks for the end of the process; it must not block.
+    ``secret_key``: of CURVE, as text; empty: the endpoint is in the clear. ``lease``: of a worker on the network, which
+    is one gateway's at a time.
     """
 
     def __init__(
@@ -48,13 +51,19 @@ class CommandServer:
         tensorflow_version: str,
         data_loop: DataLoop,
         stop_worker: Callable[[], None],
+        secret_key: bytes = b"",
+        lease: Lease | None = None,
     ) -> None:
         self._epoch = epoch
         self._tensorflow_version = tensorflow_version
         self._data_loop = data_loop
         self._stop_worker = stop_worker
         self._socket = context.socket(zmq.ROUTER)
+        self._lease = lease
         self._socket.set(zmq.LINGER, 1000)
+        if secret_key:
+            self._socket.set(zmq.CURVE_SERVER, 1)
+            self._socket.set(zmq.CURVE_SECRETKEY, secret_key)
         self._socket.bind(endpoint)
         self._mailbox = Mailbox()
         # By handle; written by loader threads, one handle by one thread.
@@ -127,6 +136,9 @@ class CommandServer:
                 reply = control_messages.pack_reply(request.id, Code.OK, "", **outcome)
             self._mailbox.post(lambda: self._send([peer, reply]))
 
+        if self._lease is not None and not self._lease.renew(peer, takes=request.command == "hello"):
+            answer(ServingError(Code.FAILED_PRECONDITION, "this worker is another gateway's, or was when it left"))
+            return
         handler = self._handlers.get(request.command)
         if handler is None:
             answer(ServingError(Code.UNIMPLEMENTED, f"this worker does not know the command {request.command!r}"))

@@ -3,24 +3,32 @@
 Started by the gateway's supervisor with an explicit command, one process per device. Threads: native ones run the data
 loop and execute, one serves commands, loaders load, the main thread waits for the end, and one watches the pipe whose
 other end only the gateway holds: when it closes, the gateway is gone and so is this process, whatever it was doing.
+
+With --listen somebody else starts it, on any machine, and starts it again when it ends: a lease takes the pipe's place.
 """
 
 import argparse
+import hmac
 import logging
 import os
 import queue
+import secrets
 import signal
 import sys
 import threading
 from types import FrameType
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from tensorgate._native.data_loop import DataLoop
 from tensorgate._native.reply_memory import SharedReplies
 from tensorgate._native.request_memory import SharedRequests
 from tensorgate._native.tf_c_api import LibraryError, load_library
+from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.worker_network import check_key, parse_address, read_worker_key
 from tensorgate.workers.commands import CommandServer
+from tensorgate.workers.lease import Lease
 from tensorgate.workers.op_libraries import load_op_libraries
 
 logger = logging.getLogger("tensorgate.worker")
@@ -32,18 +40,37 @@ EXIT_CANNOT_WORK = 78
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tensorgate-worker", description=__doc__)
     parser.add_argument("--name", default="worker-0", help="as the log calls it")
-    parser.add_argument("--data_endpoint", required=True)
-    parser.add_argument("--control_endpoint", required=True)
-    parser.add_argument("--cancel_endpoint", required=True)
+    parser.add_argument(
+        "--listen",
+        default="",
+        metavar="tcp://HOST:PORT",
+        help="serve a gateway on the network (its --workers), at PORT and the two ports behind it; needs no gateway to"
+        " start it, and is to be started again whenever it ends",
+    )
+    parser.add_argument("--worker_key_file", default="", help="of --listen: the key that the gateway has too")
+    parser.add_argument(
+        "--gateway_timeout_s",
+        type=float,
+        default=10.0,
+        help="of --listen: it ends when its gateway is silent",
+    )
+    parser.add_argument("--data_endpoint")
+    parser.add_argument("--control_endpoint")
+    parser.add_argument("--cancel_endpoint")
     parser.add_argument("--stream_path", default="", help="of a unix socket for requests of the same host; empty: none")
-    parser.add_argument("--epoch", type=int, required=True, help="the incarnation; frames of another are refused")
-    parser.add_argument("--parent_fd", type=int, required=True, help="end of file on it means that the gateway is gone")
+    parser.add_argument("--epoch", type=int, help="the incarnation; frames of another are refused")
+    parser.add_argument("--parent_fd", type=int, help="end of file on it means that the gateway is gone")
     parser.add_argument("--num_execution_threads", type=int, default=0, help="0: the cores granted to the process")
     parser.add_argument("--op_libraries", default="", help="comma list of libraries of ops, or of Python distributions")
     parser.add_argument("--request_memory_fd", type=int, default=-1, help="memory with large requests; -1: none")
     parser.add_argument("--reply_memory_fd", type=int, default=-1, help="memory for large replies; -1: none")
     parser.add_argument("--shared_memory_threshold_bytes", type=int, default=1 << 62, help="smaller replies are sent")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    by_gateway = ("data_endpoint", "control_endpoint", "cancel_endpoint", "epoch", "parent_fd")
+    missing = [f"--{name}" for name in by_gateway if getattr(arguments, name) is None]
+    if missing and not arguments.listen:
+        parser.error(f"--listen is needed, or, as a gateway gives them, {', '.join(missing)}")
+    return arguments
 
 
 def watch_parent(parent_fd: int, endpoints: list[str]) -> None:
@@ -79,6 +106,43 @@ def map_shared_memory(arguments: argparse.Namespace) -> tuple[SharedRequests | N
     return shared
 
 
+def end_at_once(why: str) -> None:
+    """As when the gateway that started it is gone."""
+    logger.error("ends: %s", why)
+    os._exit(1)
+
+
+def listen_on_network(arguments: argparse.Namespace) -> bytes:
+    """Fills in what else a gateway gives; the secret key, or nothing. Raises ServingError."""
+    address = parse_address(arguments.listen)
+    key = read_worker_key(arguments.worker_key_file) if arguments.worker_key_file else None
+    check_key([address], key)
+    arguments.control_endpoint, arguments.data_endpoint = address.control, address.data
+    arguments.cancel_endpoint = address.cancel
+    # Of this incarnation alone: what a gateway sent to another one is refused.
+    arguments.epoch = secrets.randbits(62)
+    return b"" if key is None else key.secret
+
+
+class _SameKey:
+    """Lets in who has our own key."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._public_key = public_key
+
+    def callback(self, _domain: str, public_key: bytes) -> bool:
+        """Authenticator.configure_curve_callback."""
+        return hmac.compare_digest(public_key, self._public_key)
+
+
+def start_gatekeeper(context: "zmq.Context[zmq.Socket[bytes]]", secret_key: bytes) -> ThreadAuthenticator:
+    """Judges, on a thread of its own, every connection to the context's sockets; before they are bound."""
+    gatekeeper = ThreadAuthenticator(context)
+    gatekeeper.start()
+    gatekeeper.configure_curve_callback("*", _SameKey(zmq.curve_public(secret_key)))
+    return gatekeeper
+
+
 def told(data_loop: DataLoop) -> str:
     """What became of the requests, for the log."""
     dropped = {
@@ -95,12 +159,21 @@ def told(data_loop: DataLoop) -> str:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    endpoints = [arguments.data_endpoint, arguments.control_endpoint, arguments.cancel_endpoint]
-    if arguments.stream_path:
-        endpoints.append(arguments.stream_path)
-    threading.Thread(
-        target=watch_parent, args=(arguments.parent_fd, endpoints), name="parent-watch", daemon=True
-    ).start()
+    secret_key, lease = b"", None
+    if arguments.listen:
+        try:
+            secret_key = listen_on_network(arguments)
+        except ServingError as error:
+            logger.error("%s", error.message)
+            return EXIT_CANNOT_WORK
+        lease = Lease(arguments.gateway_timeout_s, lambda: end_at_once("its gateway is silent"))
+    else:
+        endpoints = [arguments.data_endpoint, arguments.control_endpoint, arguments.cancel_endpoint]
+        if arguments.stream_path:
+            endpoints.append(arguments.stream_path)
+        threading.Thread(
+            target=watch_parent, args=(arguments.parent_fd, endpoints), name="parent-watch", daemon=True
+        ).start()
     # TensorFlow's INFO lines (which CPU instructions it uses, …) drown what matters; set the variable to see them.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
@@ -111,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CANNOT_WORK
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     requests, replies = map_shared_memory(arguments)
+    gatekeeper = start_gatekeeper(context, secret_key) if secret_key else None
     data_loop = DataLoop(
         context,
         arguments.data_endpoint,
@@ -120,11 +194,19 @@ def main(argv: list[str] | None = None) -> int:
         stream_path=arguments.stream_path,
         requests=requests,
         replies=replies,
+        secret_key=secret_key,
     )
     # A queue, since a signal handler may put something into it whatever the main thread holds just then.
     ends: queue.SimpleQueue[str] = queue.SimpleQueue()
     commands = CommandServer(
-        context, arguments.control_endpoint, arguments.epoch, version, data_loop, lambda: ends.put("the gateway's word")
+        context,
+        arguments.control_endpoint,
+        arguments.epoch,
+        version,
+        data_loop,
+        lambda: ends.put("the gateway's word"),
+        secret_key,
+        lease,
     )
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -132,15 +214,19 @@ def main(argv: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     # A terminal's Ctrl-C is for the gateway, which then stops its workers in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, stop if arguments.listen else signal.SIG_IGN)
     data_loop.start()
     commands.start()
+    if arguments.listen:
+        logger.info("%s waits for its gateway at %s", arguments.name, arguments.listen)
     why = ends.get()
     data_loop.drain()
     data_loop.stop()
     commands.stop()
     commands.unload_all()
     logger.info("%s ends by %s: %s", arguments.name, why, told(data_loop))
+    if gatekeeper is not None:
+        gatekeeper.stop()
     context.term()
     return 0
 

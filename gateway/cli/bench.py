@@ -39,6 +39,7 @@ class BenchOptions:
     api: str = "grpc"
     rows: int = 1
     timeout_s: float = 60.0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Run:
 
 def prepare(options: BenchOptions) -> tuple[Callable[[], Send], list[bytes], Callable[[], None]]:
     """What sends, what is sent, and what closes it again. Raises ServingError, where the model cannot be asked."""
-    channel = client.open_channel(options.grpc_address)
+    channel = client.open_channel(options.grpc_address, options.token)
     try:
         signature = client.fetch_signature(channel, options.model)
         requests = [
@@ -86,7 +87,8 @@ def prepare(options: BenchOptions) -> tuple[Callable[[], Send], list[bytes], Cal
     except BaseException:
         channel.close()
         raise
-    return rest_sender(options.rest_address, rest_path(options.model), options.timeout_s), bodies, channel.close
+    send = rest_sender(options.rest_address, rest_path(options.model), options.timeout_s, options.token)
+    return send, bodies, channel.close
 
 
 def rest_path(model: ModelName) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from tensorgate.gateway.cli.client import split_address
+from tensorgate.gateway.cli.client import bearer, split_address
 from tensorgate.protos.status_codes import Code
 
 # Sends one request and waits: the name of its status, OK for a success.
@@ -154,16 +154,17 @@ def grpc_sender(channel: grpc.Channel, path: str, timeout_s: float) -> Callable[
     return lambda: send
 
 
-def rest_sender(address: str, path: str, timeout_s: float) -> Callable[[], Send]:
+def rest_sender(address: str, path: str, timeout_s: float, token: str = "") -> Callable[[], Send]:
     """Posts bodies to a path; each thread has a connection of its own."""
     host, port = split_address(address, 8501)
+    headers = bearer(token)
 
     def make() -> Send:
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
 
         def send(payload: bytes) -> str:
             try:
-                connection.request("POST", path, payload)
+                connection.request("POST", path, payload, headers)
                 response = connection.getresponse()
                 response.read()
             except (OSError, http.client.HTTPException):

@@ -8,6 +8,7 @@ Source: the services of tensorflow_serving/apis.
 
 import http.client
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from tensorgate.protos.data_types import DATA_TYPES
-from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
@@ -53,18 +54,68 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
     return host.strip("[]") or "localhost", int(port)
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A channel without limits on sizes; the caller closes it."""
+def read_token(path: str | None) -> str:
+    """The token that a file holds, without one that of the environment; empty: none.
+
+    Raises ServingError: INVALID_ARGUMENT for a file with more in it, the file system's where it cannot be read.
+    """
+    if not path:
+        return os.environ.get("TENSORGATE_TOKEN", "").strip()
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            words = file.read().split()
+    except OSError as error:
+        raise of_os_error(error, path) from error
+    if len(words) != 1:
+        raise ServingError(Code.INVALID_ARGUMENT, f"{path} is to hold one token and nothing else")
+    return words[0]
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows the token; none for an empty one."""
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _CallDetails(grpc.ClientCallDetails):  # type: ignore[misc]
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _ShowToken(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    def __init__(self, token: str) -> None:
+        self._metadata = tuple(bearer(token).items())
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = (*(details.metadata or ()), *self._metadata)
+        shown = _CallDetails(
+            details.method,
+            details.timeout,
+            metadata,
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+        return continuation(shown, request)
+
+
+def open_channel(address: str, token: str = "") -> grpc.Channel:
+    """A channel without limits on sizes, whose calls show the token; the caller closes it."""
     host, port = split_address(address, 8500)
-    return grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options=_UNLIMITED)
+    channel = grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options=_UNLIMITED)
+    return grpc.intercept_channel(channel, _ShowToken(token)) if token else channel
 
 
-def rest(address: str, verb: str, path: str, body: bytes | None = None, timeout_s: float = 30) -> tuple[int, bytes]:
+def rest(address: str, verb: str, path: str, token: str = "", timeout_s: float = 30) -> tuple[int, bytes]:
     """Status and body of one REST request. Raises ServingError UNAVAILABLE where there is no answer."""
     host, port = split_address(address, 8501)
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
-        connection.request(verb, path, body)
+        connection.request(verb, path, headers=bearer(token))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -73,9 +124,9 @@ def rest(address: str, verb: str, path: str, body: bytes | None = None, timeout_
         connection.close()
 
 
-def rest_json(address: str, path: str) -> Any:
+def rest_json(address: str, path: str, token: str = "") -> Any:
     """The JSON at a path. Raises ServingError: UNAVAILABLE without an answer, UNKNOWN for one that is no JSON or OK."""
-    status, body = rest(address, "GET", path)
+    status, body = rest(address, "GET", path, token)
     if status != http.client.OK:
         raise ServingError(Code.UNKNOWN, f"{address}{path} answers {status}: {body[:500].decode(errors='replace')}")
     try:

@@ -125,6 +125,11 @@ _SERVER_OPTION = click.option(
 _REST_OPTION = click.option(
     "--rest", "rest_address", default="localhost:8501", show_default=True, metavar="HOST:PORT", help="Of the REST API."
 )
+_TOKEN_OPTION = click.option(
+    "--token_file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File with the token that the server asks for, alone; default: $TENSORGATE_TOKEN.",
+)
 _TIMEOUT_OPTION = click.option("--timeout_s", type=float, default=60.0, show_default=True, help="Bound of one request.")
 
 
@@ -161,21 +166,24 @@ def _errors_shown() -> Iterator[None]:
 @click.option("--watch", is_flag=True, help="Show it again every second, with rates, until Ctrl-C.")
 @click.option("--interval_s", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Of --watch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the models and why the server is not ready as JSON.")
-def status(*, rest_address: str, watch: bool, interval_s: float, as_json: bool) -> None:
+@_TOKEN_OPTION
+def status(*, rest_address: str, watch: bool, interval_s: float, as_json: bool, token_file: str | None) -> None:
     """Show a server's models, workers and requests.
 
     Exits with 0 if the server is ready, with 1 if not or if it does not answer.
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from tensorgate.gateway.cli.status import look, show_status  # noqa: PLC0415  (loads rich and grpc)
+    from tensorgate.gateway.cli.client import read_token  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.status import look, show_status  # noqa: PLC0415  (loads rich)
 
     with _errors_shown():
+        token = read_token(token_file)
         if as_json:
-            now = look(rest_address)
+            now = look(rest_address, token)
             click.echo(json.dumps({"ready": not now.trouble, "trouble": now.trouble, "models": now.models}, indent=1))
             sys.exit(1 if now.trouble else 0)
-        sys.exit(show_status(rest_address, Console(), watch=watch, interval_s=interval_s))
+        sys.exit(show_status(rest_address, Console(), watch=watch, interval_s=interval_s, token=token))
 
 
 @main.command()
@@ -183,6 +191,7 @@ def status(*, rest_address: str, watch: bool, interval_s: float, as_json: bool) 
 @click.argument("inputs", nargs=-1, required=True, metavar="[NAME=]FILE...")
 @_model_options
 @_SERVER_OPTION
+@_TOKEN_OPTION
 @_TIMEOUT_OPTION
 def predict(
     *,
@@ -192,6 +201,7 @@ def predict(
     version: int | None,
     label: str,
     server: str,
+    token_file: str | None,
     timeout_s: float,
 ) -> None:
     """Send one request and print the answer as JSON.
@@ -199,7 +209,7 @@ def predict(
     FILE is .json (values, or an object with inputs by name, or - for standard input), .npy, or a picture. NAME= may be
     left out where the signature has one input.
     """
-    from tensorgate.gateway.cli.client import ModelName  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.client import ModelName, read_token  # noqa: PLC0415  (loads grpc)
     from tensorgate.gateway.cli.predict import run_predict  # noqa: PLC0415
 
     sources = {}
@@ -207,7 +217,8 @@ def predict(
         name, equals, path = each.partition("=")
         sources[name if equals else ""] = path if equals else each
     with _errors_shown():
-        click.echo(run_predict(server, ModelName(model, signature, version, label), sources, timeout_s))
+        of = ModelName(model, signature, version, label)
+        click.echo(run_predict(server, of, sources, timeout_s, read_token(token_file)))
 
 
 @main.command()
@@ -252,6 +263,7 @@ def inspect(path: str) -> None:
 @click.option("--num_requests", type=click.IntRange(min=1), default=None, help="At most so many in each run.")
 @click.option("--plot", default="", metavar="FILE", help="Plot the results: .html, .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@_TOKEN_OPTION
 @_TIMEOUT_OPTION
 def bench(
     *,
@@ -272,6 +284,7 @@ def bench(
     num_requests: int | None,
     plot: str,
     as_json: bool,
+    token_file: str | None,
     timeout_s: float,
 ) -> None:
     """Measure how fast a server answers, with data made from the model's signature.
@@ -286,7 +299,7 @@ def bench(
     from tensorgate.gateway.cli.bench import BenchOptions, run_bench  # noqa: PLC0415  (loads rich and grpc)
     from tensorgate.gateway.cli.bench_batching import DEFAULT_SETTINGS, parse_setting, run_batching_bench  # noqa: PLC0415
     from tensorgate.gateway.cli.bench_load import Goal  # noqa: PLC0415
-    from tensorgate.gateway.cli.client import ModelName  # noqa: PLC0415
+    from tensorgate.gateway.cli.client import ModelName, read_token  # noqa: PLC0415
 
     try:
         concurrencies = [int(each) for each in sweep.split(",")] if sweep else [concurrency]
@@ -295,10 +308,11 @@ def bench(
     if min(concurrencies) < 1 or max(concurrencies) > 1000:
         raise click.BadParameter("concurrencies are 1 to 1000", param_hint="--sweep")
     goals = [Goal(each, duration_s, num_requests, rate) for each in concurrencies]
-    options = BenchOptions(server, rest_address, ModelName(model, signature, version, label), api, rows, timeout_s)
+    of = ModelName(model, signature, version, label)
     if batching and base_path is None:
         raise click.UsageError("--batching goes with --serve, which starts the servers that have it")
     with _errors_shown():
+        options = BenchOptions(server, rest_address, of, api, rows, timeout_s, read_token(token_file))
         if base_path is None:
             sys.exit(run_bench(options, goals, Console(), plot, as_json=as_json))
         settings = [parse_setting(each) for each in batching or DEFAULT_SETTINGS]
@@ -309,31 +323,46 @@ def bench(
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--model", default="", help="Send the requests to this model instead of the recorded one.")
 @_SERVER_OPTION
+@_TOKEN_OPTION
 @_TIMEOUT_OPTION
-def replay(*, files: tuple[str, ...], model: str, server: str, timeout_s: float) -> None:
+def replay(*, files: tuple[str, ...], model: str, server: str, token_file: str | None, timeout_s: float) -> None:
     """Send the requests of request logs or warm-up files (TFRecord) again, and compare the answers.
 
     Exits with 1 if a request failed.
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from tensorgate.gateway.cli.replay import run_replay  # noqa: PLC0415  (loads rich and grpc)
+    from tensorgate.gateway.cli.client import read_token  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.replay import run_replay  # noqa: PLC0415  (loads rich)
 
     with _errors_shown():
-        sys.exit(run_replay(server, files, Console(), model, timeout_s))
+        sys.exit(run_replay(server, files, Console(), model, timeout_s, read_token(token_file)))
 
 
 @main.command()
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False))
 @_SERVER_OPTION
+@_TOKEN_OPTION
 @_TIMEOUT_OPTION
-def reload(*, config_file: str, server: str, timeout_s: float) -> None:
+def reload(*, config_file: str, server: str, token_file: str | None, timeout_s: float) -> None:
     """Have a server take a model config file for its own, and wait until its models are there."""
-    from tensorgate.gateway.cli.reload import run_reload  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.client import read_token  # noqa: PLC0415  (loads grpc)
+    from tensorgate.gateway.cli.reload import run_reload  # noqa: PLC0415
 
     with _errors_shown():
-        run_reload(server, config_file, timeout_s)
+        run_reload(server, config_file, timeout_s, read_token(token_file))
         click.echo(f"{server} serves the models of {config_file}")
+
+
+@main.command()
+def worker_key() -> None:
+    """Print a new key for a server and its workers on the network.
+
+    For instance: (umask 077; tensorgate worker-key > workers.key)
+    """
+    from tensorgate.protos.worker_network import new_worker_key  # noqa: PLC0415  (loads ZeroMQ)
+
+    click.echo(new_worker_key())
 
 
 @main.group()

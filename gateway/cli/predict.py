@@ -21,12 +21,12 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 _PICTURE_RANK = 4
 
 
-def run_predict(address: str, model: ModelName, sources: Mapping[str, str], timeout_s: float) -> str:
+def run_predict(address: str, model: ModelName, sources: Mapping[str, str], timeout_s: float, token: str = "") -> str:
     """Asks once; the outputs as JSON. ``sources``: input name, or empty for the only one, to a file's path.
 
     Raises ServingError: the server's, INVALID_ARGUMENT for files that do not fit, and the file system's.
     """
-    channel = client.open_channel(address)
+    channel = client.open_channel(address, token)
     try:
         signature = client.fetch_signature(channel, model, timeout_s)
         request = client.predict_request(model, read_inputs(sources, signature))

@@ -14,12 +14,12 @@ from tensorgate.protos.tensorflow_serving.apis import model_service_pb2_grpc
 from tensorgate.protos.tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 
-def run_reload(address: str, config_file: str, timeout_s: float) -> None:
+def run_reload(address: str, config_file: str, timeout_s: float, token: str = "") -> None:
     """Blocks until the server has the models. Raises ServingError: for a file that cannot be, and the server's."""
     config = read_model_server_config(config_file)
     # What the server would refuse is better said with the file at hand.
     models_of(config)
-    channel = open_channel(address)
+    channel = open_channel(address, token)
     try:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
         response = stub.HandleReloadConfigRequest(ReloadConfigRequest(config=config), timeout=timeout_s)

@@ -52,14 +52,16 @@ def read_logs(path: str) -> Iterator[PredictionLog]:
         raise ServingError(Code.DATA_LOSS, f"{path} has a record that is no PredictionLog") from error
 
 
-def run_replay(address: str, paths: Sequence[str], console: Console, model: str = "", timeout_s: float = 60) -> int:
+def run_replay(
+    address: str, paths: Sequence[str], console: Console, model: str = "", timeout_s: float = 60, token: str = ""
+) -> int:
     """Sends all requests one after the other; 0 if every one succeeded, else 1. ``model``: instead of the recorded one.
 
     Raises ServingError for a file that cannot be read.
     """
     outcome = Outcome()
     logs = [log for path in paths for log in read_logs(path)]
-    channel = open_channel(address)
+    channel = open_channel(address, token)
     try:
         with Progress(console=console, transient=True) as progress:
             for log in progress.track(logs, description="replaying"):

@@ -6,6 +6,7 @@ A client of the REST port: /readyz, /v1/models and /metrics.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console, Group, RenderableType
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tensorgate.gateway.cli.client import rest, rest_json
+from tensorgate.protos.status_codes import Code, ServingError
 
 READY, NOT_READY = 0, 1
 _STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "UNLOADING": "yellow", "END": "red"}
@@ -39,15 +41,17 @@ class Snapshot:
         return sum(self.values(name, **labels))
 
 
-def look(address: str) -> Snapshot:
+def look(address: str, token: str = "") -> Snapshot:
     """Asks the server. Raises ServingError where it does not answer."""
     status, body = rest(address, "GET", "/readyz")
     snapshot = Snapshot(
         time.monotonic(),
         "" if status == 200 else body.decode(errors="replace").strip(),
-        rest_json(address, "/v1/models")["models"],
+        rest_json(address, "/v1/models", token)["models"],
     )
-    _, page = rest(address, "GET", "/metrics")
+    status, page = rest(address, "GET", "/metrics", token)
+    if status != HTTPStatus.OK:
+        raise ServingError(Code.UNKNOWN, f"{address}/metrics answers {status}: {page[:500].decode(errors='replace')}")
     for family in text_string_to_metric_families(page.decode(errors="replace")):
         for sample in family.samples:
             snapshot.metrics.setdefault(sample.name, []).append((sample.labels, sample.value))
@@ -165,9 +169,9 @@ def _workers(now: Snapshot) -> Table:
     return table
 
 
-def show_status(address: str, console: Console, *, watch: bool, interval_s: float = 1.0) -> int:
+def show_status(address: str, console: Console, *, watch: bool, interval_s: float = 1.0, token: str = "") -> int:
     """Prints the tables, with ``watch`` until Ctrl-C; the exit status. Raises ServingError at the first look."""
-    now = look(address)
+    now = look(address, token)
     if not watch:
         console.print(render(address, now))
         return NOT_READY if now.trouble else READY
@@ -175,5 +179,5 @@ def show_status(address: str, console: Console, *, watch: bool, interval_s: floa
     with Live(render(address, now), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(interval_s)
-            before, now = now, look(address)
+            before, now = now, look(address, token)
             live.update(render(address, now, before), refresh=True)

@@ -1,7 +1,8 @@
 """What the console's listener answers: the files of the page, the overview, and REST's own API for the page's form.
 
 Between the HTTP connections and the overview; runs on the edge loop. Nobody logs in here, so what a stranger's web page
-could have a browser do is refused: requests under a name that somebody else's DNS may have given this host (DNS
+could have a browser do is refused (where there are tokens, the page sends the one that its reader has typed, with every
+request): requests under a name that somebody else's DNS may have given this host (DNS
 rebinding), and requests that another site's page sends (cross-site request forgery). The page may load nothing but
 itself.
 
@@ -15,13 +16,15 @@ from http import HTTPStatus
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
+from tensorgate.gateway.access_tokens import Access, Role
 from tensorgate.gateway.rest.http_connection import Application, BeginQuickly, Begun
-from tensorgate.gateway.rest.http_messages import JSON_TYPE, TEXT_TYPE, Answer, RequestHead
+from tensorgate.gateway.rest.http_messages import JSON_TYPE, TEXT_TYPE, Answer, RequestHead, access_error
 from tensorgate.gateway.rest.url_grammar import is_api_path
 
 logger = logging.getLogger("tensorgate.console")
 
 OVERVIEW_PATH = b"/overview"
+OVERVIEW_ROLES = Role.METRICS | Role.ADMIN
 
 # The page's files by path: nothing else of the file system can be asked for.
 FILES = {
@@ -30,7 +33,7 @@ FILES = {
     b"/icon.svg": ("icon.svg", b"image/svg+xml"),
     **{
         b"/%s" % name.encode(): (name, b"text/javascript; charset=utf-8")
-        for name in ("console.js", "elements.js", "charts.js", "models.js", "request.js", "snippets.js")
+        for name in ("console.js", "access.js", "elements.js", "charts.js", "models.js", "request.js", "snippets.js")
     },
 }
 
@@ -57,15 +60,20 @@ FOREIGN_ORIGIN = "The console takes requests from its own page only, not from on
 class ConsoleApp:
     """The Application of the console's connections, in front of REST's."""
 
-    def __init__(self, rest: Application, overview: Callable[[int], bytes], *, takes_any_host: bool) -> None:
+    def __init__(
+        self, rest: Application, overview: Callable[[int], bytes], *, takes_any_host: bool, access: Access | None = None
+    ) -> None:
         """``overview``: the JSON document, given the number of the last sample that the page has.
 
         ``takes_any_host``: for a console that is on the network anyway, where its name is the network's business.
+
+        ``access``: None where nobody is asked for a token; ``rest`` asks for itself.
         """
         self.max_body_bytes = rest.max_body_bytes
         self._rest = rest
         self._overview = overview
         self._takes_any_host = takes_any_host
+        self._access = access
         folder = resources.files(__package__) / "page"
         self._files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
 
@@ -90,6 +98,8 @@ class ConsoleApp:
         if head.verb not in {"GET", "HEAD"}:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
         if head.raw_path == OVERVIEW_PATH:
+            if self._access is not None and (error := self._access.refusal(head.authorization, OVERVIEW_ROLES)):
+                return access_error(error)
             try:
                 return Answer(HTTPStatus.OK.value, self._overview(_after(head.query_string)), JSON_TYPE)
             except Exception:

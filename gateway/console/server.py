@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.console.app import ConsoleApp, is_loopback
 from tensorgate.gateway.console.overview import Overview
 from tensorgate.gateway.console.traffic import SAMPLE_INTERVAL_S, TrafficHistory
@@ -49,8 +50,9 @@ class ConsoleServer:
         overview: Overview,
         traffic: TrafficHistory,
         clock: Clock,
+        access: Access | None = None,
     ) -> None:
-        """Opens nothing yet."""
+        """Opens nothing yet. access: None where nobody is asked for a token."""
         self._options = options
         self._traffic = traffic
         self._clock = clock
@@ -61,11 +63,13 @@ class ConsoleServer:
             enable_cors=False,
             max_body_bytes=MAX_BODY_BYTES,
             quick_predict=partial(QuickPredict, dispatcher, self._executor, timeout_s),
+            access=access,
         )
         self._app = ConsoleApp(
             self._rest,
             lambda after: overview.json(clock.time_us(), after),
             takes_any_host=not is_loopback(options.address),
+            access=access,
         )
         self._server: asyncio.Server | None = None
         self._connections: set[HttpConnection] = set()

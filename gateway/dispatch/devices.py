@@ -19,11 +19,12 @@ CPU = "cpu"
 class Slot:
     """A place for a worker: the name by which settings choose it, and its device.
 
-    An empty ``device`` is whatever TensorFlow finds.
+    An empty ``device`` is whatever TensorFlow finds. ``address``: of a worker on the network; empty: we start it.
     """
 
     name: str
     device: str
+    address: str = ""
 
 
 def slots_of(devices: str, num_workers: int) -> tuple[Slot, ...]:

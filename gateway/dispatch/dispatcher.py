@@ -176,6 +176,7 @@ class Dispatcher:
     def add_worker(self, worker: Worker) -> None:
         """A worker is up: requests for the versions that it hosts may go to it. Raises OSError without descriptors."""
         limits, num_threads = self._limits, self._data_plane.num_threads
+        key = worker.endpoints.key
         credit = limits.credit_per_thread * worker.num_execution_threads + limits.extra_credit
         self._data_plane.add_line(
             worker.number,
@@ -188,6 +189,8 @@ class Dispatcher:
             limits.max_queued_bytes // num_threads,
             worker.endpoints.stream,
             worker.endpoints.replies,
+            b"" if key is None else key.public,
+            b"" if key is None else key.secret,
         )
 
     def remove_worker(self, worker: Worker, cause: ServingError) -> None:

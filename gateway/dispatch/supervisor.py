@@ -25,6 +25,7 @@ from tensorgate.gateway.dispatch.worker_memory import WorkerMemory
 from tensorgate.gateway.dispatch.worker_process import WorkerProcess
 from tensorgate.gateway.python_command import python_command
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.worker_network import WorkerKey
 
 logger = logging.getLogger("tensorgate.supervisor")
 
@@ -45,7 +46,8 @@ class WorkerOptions:
     when an answer is missing for ``heartbeat_timeout_s``. Respawns wait ``min_backoff_s``, doubling to
     ``max_backoff_s``, and begin at the minimum again after ``backoff_reset_s`` of life. ``uses_stream``: requests go
     over a unix socket of their own; else over ZeroMQ. A worker that has requests and answers none of them for
-    ``stuck_timeout_s`` is killed too, though it answers its heartbeat; 0: never.
+    ``stuck_timeout_s`` is killed too, though it answers its heartbeat; 0: never. ``address``: of a worker on the
+    network, which a RemoteSupervisor attends, with the ``key`` that they share, if any.
     """
 
     name: str
@@ -61,6 +63,8 @@ class WorkerOptions:
     backoff_reset_s: float = 60.0
     uses_stream: bool = True
     stuck_timeout_s: float = 0.0
+    address: str = ""
+    key: WorkerKey | None = None
 
 
 class _Incarnation:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tensorgate._native.reply_memory import ReplyMemory
+from tensorgate.protos.worker_network import WorkerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class WorkerEndpoints:
 
     ``stream``: path of a unix socket on which it takes requests too, from gateways of its own host; empty: none.
     ``replies``: the memory that it was given for large ones.
+    ``key``: that of workers on the network; None: the addresses are in the clear.
     """
 
     data: str
@@ -23,6 +25,7 @@ class WorkerEndpoints:
     cancel: str
     stream: str = ""
     replies: ReplyMemory | None = None
+    key: WorkerKey | None = None
 
 
 class Worker(Protocol):

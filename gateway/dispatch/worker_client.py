@@ -10,7 +10,7 @@ The message layout is that of tensorgate.protos.control_messages.
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from tensorgate.gateway.dispatch.socket_reader import SocketReader
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.protos import control_messages
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.worker_network import WorkerKey
 
 logger = logging.getLogger("tensorgate.worker_client")
 
@@ -109,9 +110,10 @@ class WorkerClient:
         context: "zmq.Context[zmq.Socket[bytes]]",
         loop: asyncio.AbstractEventLoop,
         name: str,
-        epoch: int,
+        epoch: int | None,
         endpoints: WorkerEndpoints,
     ) -> None:
+        """epoch: None for a worker on the network, which says it in its answer to hello."""
         self._name = name
         self._number = next(_numbers)
         self._epoch = epoch
@@ -123,8 +125,9 @@ class WorkerClient:
         self._commands: dict[int, asyncio.Future[control_messages.ControlReply]] = {}
         self.malformed_replies = 0
         self.health: WorkerHealth | None = None
-        self._control = _connect(context, endpoints.control)
+        self._control = _connect(context, endpoints.control, endpoints.key)
         self._control_reader = SocketReader(loop, self._control, self._receive_control_reply)
+        self._monitor: tuple[zmq.Socket[bytes], SocketReader] | None = None
 
     @property
     def name(self) -> str:
@@ -136,6 +139,8 @@ class WorkerClient:
 
     @property
     def epoch(self) -> int:
+        if self._epoch is None:
+            raise RuntimeError(f"{self._name} has not answered hello yet")
         return self._epoch
 
     @property
@@ -157,6 +162,19 @@ class WorkerClient:
     def is_closed(self) -> bool:
         return self._closed_by is not None
 
+    def watch_connection(self, on_lost: Callable[[], None]) -> None:
+        """Has ``on_lost`` called, on the edge loop, when the worker's connection ends, which may be now."""
+        monitor: zmq.Socket[bytes] = self._control.get_monitor_socket(int(zmq.EVENT_DISCONNECTED))
+
+        def take() -> None:
+            monitor.recv_multipart(NOBLOCK)
+            on_lost()
+
+        reader = SocketReader(self._loop, monitor, take)
+        self._monitor = monitor, reader
+        # Once a look has found nothing, the next event is signalled.
+        reader.drain()
+
     def drain(self) -> None:
         """Handles every answer that has arrived: a worker that died may have given it just before."""
         if self._closed_by is None:
@@ -168,6 +186,11 @@ class WorkerClient:
             return
         self._closed_by = cause
         self._control_reader.stop()
+        if self._monitor is not None:
+            monitor, reader = self._monitor
+            reader.stop()
+            self._control.disable_monitor()
+            monitor.close(linger=0)
         # What has not been sent must not wait for a worker that is gone.
         self._control.close(linger=0)
         commands = list(self._commands.values())
@@ -181,6 +204,8 @@ class WorkerClient:
     async def hello(self, timeout_s: float) -> WorkerInfo:
         """Waits until the worker is up; raises ServingError, FAILED_PRECONDITION if it speaks another wire version."""
         reply = await self.command("hello", {}, timeout_s)
+        if self._epoch is None:
+            self._epoch = reply["epoch"]
         if reply["wire_version"] != frame_header.WIRE_VERSION or reply["epoch"] != self._epoch:
             raise ServingError(
                 Code.FAILED_PRECONDITION,
@@ -290,8 +315,12 @@ class WorkerClient:
             answer.set_result(reply)
 
 
-def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, key: WorkerKey | None) -> "zmq.Socket[bytes]":
     socket = context.socket(zmq.DEALER)
+    if key is not None:
+        socket.set(zmq.CURVE_SERVERKEY, key.public)
+        socket.set(zmq.CURVE_PUBLICKEY, key.public)
+        socket.set(zmq.CURVE_SECRETKEY, key.secret)
     socket.set(zmq.LINGER, 0)
     # No high-water marks: ZeroMQ must never refuse or drop.
     socket.set(zmq.SNDHWM, 0)

@@ -14,13 +14,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeAlias
 
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.dispatch.devices import Slot
+from tensorgate.gateway.dispatch.remote_supervisor import RemoteSupervisor
 from tensorgate.gateway.dispatch.supervisor import OnDown, OnUp, Supervisor, WorkerOptions
 from tensorgate.protos.status_codes import Code, ServingError
 
 logger = logging.getLogger("tensorgate.worker_pool")
+
+AnySupervisor: TypeAlias = Supervisor | RemoteSupervisor
 
 
 class Isolation(Enum):
@@ -62,7 +66,7 @@ class _Group:
 
     __slots__ = ("slots", "starting", "supervisors", "users")
 
-    def __init__(self, supervisors: Sequence[Supervisor], slots: Sequence[str]) -> None:
+    def __init__(self, supervisors: Sequence[AnySupervisor], slots: Sequence[str]) -> None:
         self.supervisors = supervisors
         self.slots = slots
         self.users: set[ServableId] = set()
@@ -79,7 +83,7 @@ class WorkerPool:
         self,
         slots: Sequence[Slot],
         options_of: Callable[[Slot], WorkerOptions],
-        make_supervisor: Callable[[WorkerOptions], Supervisor],
+        make_supervisor: Callable[[WorkerOptions], AnySupervisor],
         settings_of: Callable[[str], WorkerSettings],
         stop_timeout_s: float,
     ) -> None:
@@ -105,7 +109,7 @@ class WorkerPool:
         return bool(self._groups)
 
     @property
-    def supervisors(self) -> list[Supervisor]:
+    def supervisors(self) -> list[AnySupervisor]:
         """Of the workers that should be up, in the order in which they were made; from any thread."""
         return [supervisor for group in list(self._groups.values()) for supervisor in group.supervisors]
 

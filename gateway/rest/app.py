@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
+from tensorgate.gateway.access_tokens import Access, Role
 from tensorgate.gateway.dispatch.call import Cancellable, RequestMetadata
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.traces import Traces
@@ -26,10 +27,11 @@ from tensorgate.gateway.rest.http_messages import (
     Answer,
     BodyTooLargeError,
     RequestHead,
+    access_error,
     error_answer,
     json_error,
 )
-from tensorgate.gateway.rest.operator_pages import MODELS_PATH, OperatorPages, plain_answer
+from tensorgate.gateway.rest.operator_pages import MODELS_PATH, OperatorPages, is_open_page, plain_answer
 from tensorgate.gateway.rest.quick_predict import QuickPredict
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.gateway.rest.url_grammar import (
@@ -59,6 +61,10 @@ _CORS_HEADERS = (
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
 )
+_CORS_HEADERS_WITH_TOKENS = (
+    *_CORS_HEADERS[:2],
+    (b"access-control-allow-headers", b"Content-Type, Authorization"),
+)
 
 
 class RestApp:
@@ -75,18 +81,22 @@ class RestApp:
         counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
         traces: Traces | None = None,
+        access: Access | None = None,
     ) -> None:
         """enable_cors: --rest_api_enable_cors_support. max_body_bytes bounds a body as it is sent, before inflation.
 
         counts: of the API's requests; only this changes it. Without admin_pages their paths are as unknown as any.
         traces: where spans of requests go whose clients trace them; None: there are none.
+        access: None where nobody is asked for a token.
         """
         self.max_body_bytes = max_body_bytes
         self._handlers = handlers
         self._quick_predict = quick_predict
         self._admin_pages = admin_pages
         self._traces = traces
-        self._enable_cors = enable_cors
+        self._access = access
+        cors_headers = _CORS_HEADERS if access is None else _CORS_HEADERS_WITH_TOKENS
+        self._added_headers = cors_headers if enable_cors else ()
         self._pages = OperatorPages() if pages is None else pages
         self._counts = RequestCounts() if counts is None else counts
         self._is_ready = False
@@ -104,6 +114,8 @@ class RestApp:
 
     def begin(self, head: RequestHead) -> Begun:
         """Application: the answer where it needs no body, else what answers once the body is there."""
+        if self._access is not None and (error := self._refusal(self._access, head)) is not None:
+            return self._finished(access_error(error))
         if not _is_api(head.verb, head.raw_path):
             return self._page(head.verb, head.raw_path)
         if head.verb == "GET" and head.raw_path == MODELS_PATH:
@@ -155,23 +167,22 @@ class RestApp:
         if not isinstance(route, InferenceRoute) or route.method is not InferenceMethod.PREDICT:
             return None
         return partial(
-            self._predict_quickly,
-            route.model.name,
-            self._quick_predict(route.model),
-            metadata_of(head),
-            head.accepts_gzip,
+            self._predict_quickly, head, route.model.name, self._quick_predict(route.model), metadata_of(head)
         )
 
     def _predict_quickly(
         self,
+        head: RequestHead,
         model: str,
         predict: QuickPredict,
         metadata: RequestMetadata,
-        accepts_gzip: bool,
         body: bytes,
         on_answer: Callable[[Answer], None],
     ) -> Cancellable | None:
         if self._trouble() is not None:
+            return None
+        # The head is the same as before, the tokens may not be.
+        if self._access is not None and self._refusal(self._access, head) is not None:
             return None
         began_s = time.monotonic()
 
@@ -179,7 +190,7 @@ class RestApp:
             self._count(model, code, InferenceMethod.PREDICT.value, began_s)
             on_answer(self._finished(answer))
 
-        return predict.begin(body, metadata, accepts_gzip=accepts_gzip, on_answer=finish)
+        return predict.begin(body, metadata, accepts_gzip=head.accepts_gzip, on_answer=finish)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""
@@ -189,6 +200,19 @@ class RestApp:
             f"The request body has {size} the limit of {self.max_body_bytes}.",
         )
         return self._finished(answer) if _is_api(head.verb, head.raw_path) else answer
+
+    @staticmethod
+    def _refusal(access: Access, head: RequestHead) -> ServingError | None:
+        """Why the request's token is not enough for it; None where it is."""
+        if is_api_path(head.raw_path):
+            if head.verb == "OPTIONS":
+                return None  # browsers ask so, without a token, whether they may send one
+            needed = Role.ADMIN if is_admin_path(head.raw_path) else Role.PREDICT
+        elif is_open_page(head.raw_path):
+            return None
+        else:
+            needed = Role.METRICS
+        return access.refusal(head.authorization, needed)
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +254,7 @@ class RestApp:
 
     def _finished(self, answer: Answer) -> Answer:
         """An answer of the API with what all of them have."""
-        return replace(answer, headers=answer.headers + _CORS_HEADERS) if self._enable_cors else answer
+        return replace(answer, headers=answer.headers + self._added_headers) if self._added_headers else answer
 
     # --- other pages --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Sources: RFC 9110 (content coding and type); TensorFlow Serving's util/net_http 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json.encoder import encode_basestring
 
 from tensorgate.gateway.rest.status_codes import http_status
@@ -22,6 +22,7 @@ _PROTOBUF_TYPES = frozenset({b"application/x-protobuf", b"application/protobuf",
 _HEADERS_THAT_MATTER = frozenset(
     {
         b"accept-encoding",
+        b"authorization",
         b"content-encoding",
         b"content-length",
         b"content-type",
@@ -33,6 +34,7 @@ _HEADERS_THAT_MATTER = frozenset(
     }
 )
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+_CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
@@ -69,6 +71,9 @@ class RequestHead:
     traceparent: bytes = b""
     """As it was sent; what it says is for those who trace."""
 
+    authorization: bytes | None = None
+    """None: there is none; empty: there are several, and nobody can say which one counts."""
+
     def add_header(self, name: bytes, value: bytes) -> None:
         """Takes notice of one header; ``name`` in any case."""
         name = name.lower()
@@ -90,6 +95,8 @@ class RequestHead:
             )
         elif name == b"expect":
             self.expects_continue = value.strip().lower() == b"100-continue"
+        elif name == b"authorization":
+            self.authorization = value if self.authorization is None else b""
         elif name == b"host":
             self.host = value
         elif name == b"traceparent":
@@ -115,6 +122,12 @@ def deflated_answer(body: bytes, content_type: bytes | None) -> Answer:
 def error_answer(error: ServingError) -> Answer:
     """The error JSON: the bare message, never cut."""
     return json_error(http_status(error.code), error.message)
+
+
+def access_error(error: ServingError) -> Answer:
+    """To a request whose token is not enough, or which has none; UNAUTHENTICATED says what to send."""
+    answer = error_answer(error)
+    return replace(answer, headers=_CHALLENGE) if error.code is Code.UNAUTHENTICATED else answer
 
 
 def json_error(status: int, message: str) -> Answer:

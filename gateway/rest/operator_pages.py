@@ -22,6 +22,11 @@ METRICS_TYPE = CONTENT_TYPE.encode()
 SERVING_METRICS_TYPE = SERVING_CONTENT_TYPE.encode()
 
 
+def is_open_page(raw_path: bytes) -> bool:
+    """Whether the page, outside the API, needs no token: who watches over servers has none."""
+    return raw_path in LIVENESS_PATHS or raw_path in READINESS_PATHS
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorPages:
     """What the pages show; all are called on the REST loop, and must not block."""

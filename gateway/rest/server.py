@@ -20,6 +20,7 @@ from functools import partial
 
 import uvloop
 
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.traces import Traces
@@ -79,6 +80,7 @@ class RestServer:
         counts: RequestCounts | None = None,
         admin_pages: AdminPages | None = None,
         traces: Traces | None = None,
+        access: Access | None = None,
     ) -> None:
         """Opens nothing yet. host "" is every address, IPv6 and IPv4; port 0 is any free port, None is none."""
         self._host = host
@@ -95,6 +97,7 @@ class RestServer:
             counts=counts,
             admin_pages=admin_pages,
             traces=traces,
+            access=access,
         )
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None

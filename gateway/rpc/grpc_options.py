@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.tls import TlsConfig
 
 logger = logging.getLogger("tensorgate.grpc")
@@ -34,6 +35,8 @@ class GrpcOptions:
     max_held_bytes: int = 4 << 30
     tls: TlsConfig | None = None
     """None: in the clear."""
+    access: Access | None = None
+    """None: nobody is asked for a token."""
 
     @property
     def in_what(self) -> str:

@@ -9,18 +9,20 @@ Source: the services of tensorflow_serving/apis; server options of tensorflow_se
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
+from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.call import NO_METADATA, Method, RequestMetadata
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.prediction_service import PredictionService
-from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS
+from tensorgate.gateway.rpc.services import DATA_PLANE_METHODS, needed_role
 from tensorgate.gateway.rpc.status_codes import GRPC_STATUS_CODES, truncated_message
 from tensorgate.gateway.tls import TlsConfig
 from tensorgate.protos.status_codes import Code, ServingError
@@ -66,7 +68,7 @@ class GrpcioEdge:
         }
         for path, handler in self._handlers.items():
             methods[path] = grpc.stream_stream_rpc_method_handler(self._streaming_handler(path, handler))
-        server.add_generic_rpc_handlers((_Methods(methods),))
+        server.add_generic_rpc_handlers((_Methods(methods, self._options.access),))
         options = self._options
         if options.port is not None:
             self._port = _bind(server, f"{options.host}:{options.port}", self._credentials())
@@ -179,14 +181,33 @@ class _Call:
 class _Methods:
     """A grpc.GenericRpcHandler by path; what nobody serves is UNIMPLEMENTED without a text, as upstream."""
 
-    def __init__(self, methods: Mapping[str, Any]) -> None:
+    def __init__(self, methods: Mapping[str, Any], access: Access | None) -> None:
+        """access: None where nobody is asked for a token."""
         self._methods = methods
+        self._access = access
         # A streaming handler is called before any message has come, and so fits calls of every kind.
         self._unknown = grpc.stream_stream_rpc_method_handler(_refuse_unknown_method)
 
     def service(self, call_details: Any) -> Any:
         """grpc.GenericRpcHandler.service."""
-        return self._methods.get(call_details.method, self._unknown)
+        path = call_details.method
+        if self._access is not None and path in self._methods:
+            error = self._access.refusal(_authorization(call_details.invocation_metadata), needed_role(path))
+            if error is not None:
+                return grpc.stream_stream_rpc_method_handler(partial(_refuse, error))
+        return self._methods.get(path, self._unknown)
+
+
+def _authorization(metadata: Sequence[tuple[str, str | bytes]]) -> bytes | None:
+    values = [value for key, value in metadata if key == "authorization"]
+    if len(values) > 1:
+        return b""  # of two, nobody can say which one counts
+    value = values[0] if values else None
+    return value.encode("utf-8", "replace") if isinstance(value, str) else value
+
+
+async def _refuse(error: ServingError, _requests: Any, context: Any) -> None:
+    await _abort(context, error)
 
 
 async def _refuse_unknown_method(_requests: Any, context: Any) -> None:

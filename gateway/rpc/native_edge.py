@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from tensorgate._native import grpc_edge, handled_call
+from tensorgate._native.access_tokens import AccessTokens
 from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.handled_call import HandledCall
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions, native_limits
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.listening_sockets import listen_on_tcp, listen_on_unix
+from tensorgate.gateway.rpc.services import needed_role
 from tensorgate.gateway.tls import TlsConfig, native_context
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -79,8 +81,10 @@ class NativeEdge:
                 "channel arguments without a meaning for the native gRPC edge: %s", ", ".join(limits.ignored)
             )
         # In the order in which the edge numbers them: those of Python first.
-        methods = [(path, 0, False) for path, _ in self._handled]
-        methods += [(path, int(method), in_tasks) for path, (method, in_tasks) in self._methods.items()]
+        methods = [(path, 0, False, int(needed_role(path))) for path, _ in self._handled]
+        methods += [
+            (path, int(method), in_tasks, int(needed_role(path))) for path, (method, in_tasks) in self._methods.items()
+        ]
         listeners = []
         try:
             if options.port is not None:
@@ -91,6 +95,9 @@ class NativeEdge:
             edge = grpc_edge.GrpcEdge(self._plane, methods, **limits.arguments)
             if options.tls is not None:
                 edge.set_tls(native_context(options.tls))
+            if options.access is not None:
+                edge.set_tokens(options.access.tokens)
+                options.access.watch(self._set_tokens)
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -108,6 +115,11 @@ class NativeEdge:
         """GrpcEdge.set_tls of the edges; blocks for a turn of the native threads."""
         if self._edge is not None:
             self._edge.set_tls(native_context(config))
+
+    def _set_tokens(self, tokens: AccessTokens) -> None:
+        """Blocks as set_tls."""
+        if self._edge is not None:
+            self._edge.set_tokens(tokens)
 
     async def stop(self, grace_s: float) -> None:
         """Stops accepting at once, and returns when what is in flight has ended, cancelled after ``grace_s`` seconds.

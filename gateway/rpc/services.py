@@ -7,6 +7,7 @@ Source: the services of tensorflow_serving/apis, TensorFlow's ProfilerService, a
 
 from collections.abc import Mapping
 
+from tensorgate.gateway.access_tokens import ANY_ROLE, OPEN, Role
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.rpc.health import HealthService
 from tensorgate.gateway.rpc.incoming_call import Handler, unary, unary_async
@@ -24,6 +25,23 @@ DATA_PLANE_METHODS: Mapping[str, tuple[Method, bool]] = {
     "/tensorflow.serving.PredictionService/MultiInference": (Method.MULTI_INFERENCE, True),
     "/tensorflow.serving.SessionService/SessionRun": (Method.SESSION_RUN, False),
 }
+
+
+# By how the path begins; what is not here is for administrators.
+_ROLES: Mapping[str, Role] = {
+    "/tensorflow.serving.ModelService/HandleReloadConfigRequest": Role.ADMIN,
+    "/tensorflow.serving.ModelService/": Role.PREDICT,
+    "/tensorflow.serving.PredictionService/": Role.PREDICT,
+    "/tensorflow.serving.SessionService/": Role.PREDICT,
+    # Who watches over servers has no token, and hears nothing but names of models.
+    "/grpc.health.": OPEN,
+    "/grpc.reflection.": ANY_ROLE,
+}
+
+
+def needed_role(path: str) -> Role:
+    """A call of the method needs a token of one of these roles, where there are tokens."""
+    return next((role for prefix, role in _ROLES.items() if path.startswith(prefix)), Role.ADMIN)
 
 
 def make_handlers(

@@ -250,6 +250,27 @@ def config() -> Iterator[Target]:
 
 
 @contextlib.contextmanager
+def access_tokens() -> Iterator[Target]:
+    """A header, a line end, a file of tokens: only a token that the file has lets anybody in."""
+    from tensorgate._native.access_tokens import AccessTokens
+    from tensorgate.gateway.access_tokens import ANY_ROLE, parse_tokens
+    from tensorgate.protos.status_codes import ServingError
+
+    def target(data: bytes) -> None:
+        header, _, text = data.partition(b"\n")
+        try:
+            tokens = parse_tokens(text)
+        except ServingError:
+            tokens = [(b"0123456789abcdef", ANY_ROLE)]
+        found = AccessTokens(tokens).refusal(header, ANY_ROLE)
+        scheme, _, token = header.partition(b" ")
+        is_known = scheme.lower() == b"bearer" and token.lstrip(b" ") in dict(tokens)
+        assert (found is None) == is_known, found
+
+    yield target
+
+
+@contextlib.contextmanager
 def rest_url() -> Iterator[Target]:
     """Paths of REST requests."""
     from tensorgate.gateway.rest.url_grammar import is_api_path, parse_route
@@ -358,6 +379,7 @@ TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Target]]] = {
     "json_reply": json_reply,
     "grpc_wire": grpc_wire,
     "config": config,
+    "access_tokens": access_tokens,
     "rest_url": rest_url,
     "http2": http2,
 }

@@ -35,6 +35,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports_in_a_row(count: int) -> int:
+    """The first of so many."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for each in range(port + 1, port + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", each))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
     """Waits for something another process does; fails the test, naming it, when it does not come."""
     deadline = time.monotonic() + timeout_s

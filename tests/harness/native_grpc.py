@@ -29,6 +29,9 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MULTI_INFERENCE = "/tensorflow.serving.PredictionService/MultiInference"
 HANDLED = "/test.Service/Echo"
 HANDLE = 7
+# Roles that the methods need: of the handled one, and of the others.
+ADMIN = 2
+PREDICTS = 1
 WAIT_S = 20.0
 
 
@@ -64,7 +67,7 @@ class Scene:
         self.plane.add_line(1, 3, "worker-0", endpoints.data, endpoints.cancel, 1000, 100_000, 1 << 40)
         self.plane.set_replicas(self.version, [(1, HANDLE)])
         self.plane.publish(Routes({"m": ([self.version], {})}))
-        methods = [(HANDLED, 0, False), (PREDICT, 1, False), (MULTI_INFERENCE, 4, True)]
+        methods = [(HANDLED, 0, False, ADMIN), (PREDICT, 1, False, PREDICTS), (MULTI_INFERENCE, 4, True, PREDICTS)]
         self.edge = GrpcEdge(self.plane, methods, **{**native_limits(GrpcOptions()).arguments, **limits})
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         listener.setblocking(False)

@@ -154,3 +154,37 @@ def test_a_worker_that_dies_is_seen_to_start_again(
     wait_until(lambda: server.worker_pid != pid, "a new worker")
     page.wait_for("document.querySelector('#workers').innerText.includes('UP')")
     assert page.run("document.querySelector('#workers td:nth-child(4)').innerText") == "2"
+
+
+@pytest.mark.timeout(300)
+def test_where_there_are_tokens_the_page_asks_for_one_and_shows_it_to_the_server(
+    page: Page, start_console: StartConsole, model_config: Callable[..., str], tmp_path: pathlib.Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("predict,metrics 0123456789abcdef\nmetrics fedcba9876543210\n", encoding="ascii")
+    _, address = start_console(model_config("half_plus_two"), f"--auth_token_file={tokens}")
+
+    def show_token(token: str) -> None:
+        page.wait_for("!document.querySelector('#access').hidden")
+        page.choose("#token", token)
+        page.click("#access button")
+
+    page.open(address)
+    page.wait_for("document.querySelector('#readiness').innerText === 'locked'")
+    assert page.text("#access-text").startswith("A token is needed")
+    assert page.text("#models") == ""
+    show_token("nobody-0123456789")
+    page.wait_for("document.querySelector('#access-text').innerText.includes('no bearer token that this server knows')")
+    show_token("0123456789abcdef")
+    page.wait_for("document.querySelector('#request-inputs textarea') !== null")
+    page.choose("#request-inputs textarea", "[4, 6]")
+    page.click("#send")
+    page.wait_for("document.querySelector('#answer-body').innerText.includes('outputs')")
+    # A copy says where the token goes, and not what it is.
+    page.run("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    for button in ("#copy-curl", "#copy-python"):
+        page.run("window.copied = ''")
+        page.click(button)
+        page.wait_for("window.copied.includes('TENSORGATE_TOKEN')")
+        assert "0123456789abcdef" not in page.run("window.copied")
+    page.complaints[:] = [each for each in page.complaints if "401" not in each]  # which browsers log

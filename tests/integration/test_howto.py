@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.harness.model_server import free_port
+from tests.harness.model_server import free_port, free_ports_in_a_row
 
 HOWTO = pathlib.Path(__file__).resolve().parents[2] / "examples" / "HOWTO.md"
 PAGES = ("Migrate from TensorFlow Serving", "Tune", "Operate", "Scale", "Secure", "Troubleshoot")
@@ -20,7 +20,7 @@ def test_there_is_a_page_for_each_task_and_every_flag_on_it_exists() -> None:
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(PAGES)
     from tensorgate.gateway.flags import FLAGS
 
-    other_programs = set(re.findall(r"(?:curl|grep) .*", text))
+    other_programs = set(re.findall(r"(?:curl|grep|tensorgate-worker|tensorgate [a-z]+) .*", text))
     flags = set(re.findall(r"(?<![\w-])--([a-z_]+)", text)) - {
         name for line in other_programs for name in re.findall(r"--([a-z_]+)", line)
     }
@@ -34,9 +34,11 @@ def test_the_commands_of_the_pages_work_in_their_order(tmp_path: pathlib.Path, s
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
     script = "\n".join(re.findall(r"<!-- run -->\n```sh\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL))
-    assert script.count("tensorflow_model_server") == 3
+    assert script.count("tensorflow_model_server") == 5
     for port in (8500, 8501, 8502):
         script = script.replace(str(port), str(free_port()))
+    for port in (9900, 9910):
+        script = script.replace(str(port), str(free_ports_in_a_row(3)))
     shutil.copytree(saved_models / "half_plus_two" / "1", tmp_path / "models" / "half_plus_two" / "1")
     # The program of this interpreter's environment; a server that is left by a failing line goes with the shell.
     done = subprocess.run(

@@ -43,7 +43,7 @@ def program(name: str) -> ModuleType:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_a_dockerfile_says_only_what_the_trial_without_an_engine_carries_out(name: str) -> None:
     stages = program("try_images").read_dockerfile((DOCKER / name).read_text(encoding="utf-8"))
-    assert [stage.name for stage in stages] == ["build", "code", "server-packages", "gateway", "server"]
+    assert [stage.name for stage in stages] == ["build", "code", "server-packages", "gateway", "worker", "server"]
     for stage in stages:
         for instruction, rest in stage.steps:
             if instruction == "COPY" and "--from=" not in rest:
@@ -61,8 +61,7 @@ def test_the_image_for_gpus_is_that_for_cpus_with_another_tensorflow() -> None:
     extra = [line for line in gpu if line not in cpu]
     assert extra == [
         "    python3 /source/requirements.py /source/pyproject.toml gpu > /tmp/server.txt \\",
-        "ENV NVIDIA_VISIBLE_DEVICES=all",
-        "ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        *2 * ["ENV NVIDIA_VISIBLE_DEVICES=all", "ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility"],
     ]
     assert [line.replace(" gpu >", " cpu >") for line in gpu if line not in extra[1:]] == cpu
 
@@ -167,11 +166,33 @@ def test_compose_and_grafana_name_files_and_ports_that_are_there() -> None:
     assert yaml.safe_load((DOCKER / "grafana" / "boards.yml").read_text(encoding="utf-8"))["providers"]
 
 
+def test_compose_tells_the_gateway_of_every_worker_and_gives_all_of_them_the_key() -> None:
+    yaml = pytest.importorskip("yaml", reason='PyYAML is not installed: pip install -e ".[dev]"')
+    document = yaml.safe_load((DOCKER / "compose.workers.yaml").read_text(encoding="utf-8"))
+    services = document["services"]
+    stages = {stage.name: stage for stage in program("try_images").read_dockerfile(
+        (DOCKER / "Dockerfile.cpu").read_text(encoding="utf-8")
+    )}  # fmt: skip
+    entrypoint = dict(stages["worker"].steps)["ENTRYPOINT"]
+    port = re.search(r"--listen=tcp://0\.0\.0\.0:(\d+)", entrypoint)
+    assert port is not None
+    workers = [name for name in services if name.startswith("worker-")]
+    gateway = services["gateway"]["command"]
+    assert gateway[0] == "--workers=" + ",".join(f"tcp://{name}:{port[1]}" for name in workers)
+    for service in services.values():
+        assert service["build"]["target"] in stages
+        assert "--worker_key_file=/run/secrets/workers_key" in service["command"]
+        assert service["secrets"] == list(document["secrets"])
+    assert all(services[name]["restart"] == "always" for name in workers)
+
+
 def test_the_board_shows_metrics_that_the_server_has() -> None:
     board = json.loads((DOCKER / "grafana" / "tensorgate.json").read_text(encoding="utf-8"))
     plane = DataPlane(1)
     page = MetricsPage(
-        ServerCollector("native", "native", lambda: dict.fromkeys(EDGE_COUNTERS, 0), plane.counters, lambda: 0, plane.shared_memory)
+        ServerCollector(
+            "native", "native", lambda: dict.fromkeys(EDGE_COUNTERS, 0), plane.counters, lambda: 0, plane.shared_memory
+        )
     )
     there = set(re.findall(r"^([a-z_]+)(?=[ {])", page.text().decode(), re.MULTILINE))
     expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]

@@ -1,5 +1,6 @@
 // The page: asks the server once a second while it is in view, and has the parts draw what it says.
 
+import { ask, isRefused, onToken, sayWhy } from "./access.js";
 import { Charts } from "./charts.js";
 import { byId, element, offer, setClass, setText } from "./elements.js";
 import { drawModels, drawWorkers, duration } from "./models.js";
@@ -59,10 +60,21 @@ function drawAbsence(error) {
   byId("trouble").hidden = false;
 }
 
+// Not asked again before there is another token.
+function drawLocked(why) {
+  setText(byId("readiness"), "locked");
+  setClass(byId("readiness"), "badge bad");
+  sayWhy(why);
+}
+
 async function look() {
   clearTimeout(timer);
   try {
-    const response = await fetch(`/overview?after=${charts.last}`, { signal: AbortSignal.timeout(10000) });
+    const response = await ask(`/overview?after=${charts.last}`, { signal: AbortSignal.timeout(10000) });
+    if (isRefused(response)) {
+      drawLocked((await response.json()).error);
+      return;
+    }
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const overview = await response.json();
     if (startedUs !== 0 && overview.server.started_us !== startedUs && charts.last > 0) {
@@ -100,6 +112,7 @@ byId("theme").addEventListener("click", () => {
   const shown = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   setTheme(shown === "dark" ? "light" : "dark");
 });
+onToken(look);
 byId("traffic-of").addEventListener("change", drawCharts);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) clearTimeout(timer);

@@ -1,5 +1,6 @@
 // The form: a signature's inputs as fields with examples, their request through REST's API, and the answer.
 
+import { ask, hasToken } from "./access.js";
 import { byId, element, offer, setClass, setText } from "./elements.js";
 import { curl, python } from "./snippets.js";
 
@@ -67,7 +68,7 @@ export class RequestForm {
     this.signaturesOf = of;
     let found = {};
     try {
-      const response = await fetch(`${this.path()}/metadata`);
+      const response = await ask(`${this.path()}/metadata`);
       if (!response.ok) throw new Error(response.statusText);
       found = (await response.json()).metadata.signature_def.signature_def;
     } catch {
@@ -139,7 +140,7 @@ export class RequestForm {
     byId("send").disabled = true;
     const began = performance.now();
     try {
-      const response = await fetch(`${this.path()}:${this.method}`, {
+      const response = await ask(`${this.path()}:${this.method}`, {
         method: "POST", headers: { "Content-Type": "application/json" }, body,
       });
       const text = await response.text();
@@ -167,7 +168,7 @@ export class RequestForm {
     const port = this.server?.rest_port;
     const base = port ? `http://${location.hostname}:${port}` : location.origin;
     try {
-      await navigator.clipboard.writeText(write(`${base}${this.path()}:${this.method}`, body));
+      await navigator.clipboard.writeText(write(`${base}${this.path()}:${this.method}`, body, hasToken()));
       setText(byId("copied"), "Copied");
     } catch {
       setText(byId("copied"), "The browser does not let this page copy; it must be on localhost or HTTPS.");

@@ -63,6 +63,7 @@ UPSTREAM = [
 
 OWN = [
     ("rest_api_ssl_config_file", "string", ""),
+    ("auth_token_file", "string", ""),
     ("model_settings_file", "string", ""),
     ("models_ready_timeout_s", "float", 900.0),
     ("enable_model_admin", "bool", False),
@@ -80,6 +81,8 @@ OWN = [
     ("worker_stuck_timeout_s", "float", 0.0),
     ("console_port", "int32", 0),
     ("console_address", "string", "127.0.0.1"),
+    ("workers", "string", ""),
+    ("worker_key_file", "string", ""),
     ("worker_command", "string", ""),
     ("op_libraries", "string", ""),
     ("num_execution_threads", "int32", 0),

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from tensorgate._native.access_tokens import AccessTokens
+from tensorgate.gateway.access_tokens import Access, Role
 from tensorgate.gateway.console.app import FILES, ConsoleApp, is_loopback
 from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
@@ -27,8 +29,16 @@ class ScriptedRest:
         return Answer(413)
 
 
-def ask(path: bytes, verb: str = "GET", *, any_host: bool = False, query: bytes = b"", **headers: bytes) -> Answer:
-    app = ConsoleApp(ScriptedRest(), lambda after: b"%d" % after, takes_any_host=any_host)
+def ask(
+    path: bytes,
+    verb: str = "GET",
+    *,
+    any_host: bool = False,
+    query: bytes = b"",
+    access: Access | None = None,
+    **headers: bytes,
+) -> Answer:
+    app = ConsoleApp(ScriptedRest(), lambda after: b"%d" % after, takes_any_host=any_host, access=access)
     head = RequestHead(verb, path, query)
     for name, value in {"host": b"127.0.0.1:8080", **headers}.items():
         head.add_header(name.encode(), value)
@@ -96,3 +106,16 @@ def test_the_consoles_own_page_may() -> None:
 def test_what_is_loopback() -> None:
     assert all(is_loopback(address) for address in ("127.0.0.1", "127.9.9.9", "::1", "localhost"))
     assert not any(is_loopback(address) for address in ("0.0.0.0", "::", "10.0.0.1", "host.example"))
+
+
+def test_where_there_are_tokens_the_overview_needs_one_and_the_pages_files_none() -> None:
+    access = Access(AccessTokens([(role.name.encode(), role) for role in Role if role.name]))
+    statuses = {
+        token: ask(b"/overview", access=access, authorization=b"Bearer " + token).status
+        for token in (b"ADMIN", b"METRICS", b"PREDICT", b"other")
+    }
+    assert statuses == {b"ADMIN": 200, b"METRICS": 200, b"PREDICT": 403, b"other": 401}
+    assert dict(ask(b"/overview", access=access).headers)[b"www-authenticate"] == b"Bearer"
+    assert b"x-content-type-options" in dict(ask(b"/overview", access=access).headers)
+    for path in FILES:
+        assert ask(path, access=access).status == 200

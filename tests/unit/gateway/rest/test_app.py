@@ -10,6 +10,8 @@ from functools import partial
 
 import pytest
 
+from tensorgate._native.access_tokens import AccessTokens
+from tensorgate.gateway.access_tokens import Access, parse_tokens
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
@@ -82,6 +84,7 @@ def make_app(
     enable_cors: bool = False,
     run_timeout_s: float | None = None,
     readiness_trouble: Callable[[], str] = str,
+    access: Access | None = None,
 ) -> RestApp:
     handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
     made = RestApp(
@@ -90,6 +93,7 @@ def make_app(
         max_body_bytes=MAX_BODY_BYTES,
         quick_predict=partial(QuickPredict, dispatcher, executor, run_timeout_s),
         pages=OperatorPages(readiness_trouble, models_json=lambda: b'{"models": []}'),
+        access=access,
     )
     made.set_ready(True)
     return made
@@ -613,3 +617,91 @@ def test_cors_headers_are_on_every_answer_of_the_api_if_enabled(
         response = ask(app, verb, path, INSTANCES)
         assert {**response.headers, "content-type": ""} == {**CORS_HEADERS, "content-type": ""}
     assert "access-control-allow-origin" not in ask(app, "GET", "/healthz").headers
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+PREDICT_TOKEN, ADMIN_TOKEN, METRICS_TOKEN = "p" * 16, "a" * 16, "m" * 16
+
+
+def shown(token: str | None) -> Sequence[tuple[bytes, bytes]]:
+    return () if token is None else ((b"Authorization", f"Bearer {token}".encode()),)
+
+
+@pytest.fixture
+def access() -> Access:
+    text = f"predict {PREDICT_TOKEN}\nadmin {ADMIN_TOKEN}\nmetrics {METRICS_TOKEN}"
+    return Access(AccessTokens(parse_tokens(text.encode())))
+
+
+@pytest.fixture
+def locked_app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, access: Access) -> RestApp:
+    return make_app(dispatcher, executor, enable_cors=True, access=access)
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "token", "status"),
+    [
+        ("POST", PREDICT_PATH, None, 401),
+        ("POST", PREDICT_PATH, "x" * 16, 401),
+        ("POST", PREDICT_PATH, ADMIN_TOKEN, 403),
+        ("POST", PREDICT_PATH, PREDICT_TOKEN, 200),
+        ("POST", PREDICT_PATH.replace("v1", "V1"), None, 401),
+        ("GET", "/v1/models/half_plus_two", None, 401),
+        ("GET", "/v1/models/half_plus_two", PREDICT_TOKEN, 200),
+        ("GET", "/v1/models/half_plus_two/metadata", METRICS_TOKEN, 403),
+        ("GET", "/v1/models", None, 401),
+        ("GET", "/v1/models", PREDICT_TOKEN, 200),
+        ("HEAD", "/v1/models", None, 401),
+        ("GET", "/v1/admin/models", None, 401),
+        ("GET", "/v1/admin/models", PREDICT_TOKEN, 403),
+        ("GET", "/v1/%zz", None, 401),
+        ("GET", "/metrics", None, 401),
+        ("GET", "/metrics", PREDICT_TOKEN, 403),
+        ("GET", "/metrics", METRICS_TOKEN, 200),
+        ("GET", "/some/new/page", None, 401),
+        ("GET", "/healthz", None, 200),
+        ("GET", "/livez", None, 200),
+        ("GET", "/readyz", None, 200),
+        ("GET", "/v2/health/ready", None, 200),
+    ],
+)
+def test_where_there_are_tokens_a_request_needs_one_of_the_role_it_is_for(
+    locked_app: RestApp, verb: str, path: str, token: str | None, status: int
+) -> None:
+    response = ask(locked_app, verb, path, INSTANCES, shown(token))
+    assert response.status == status
+    assert (response.headers.get("www-authenticate") == "Bearer") == (status == 401)
+    if status in (401, 403):
+        assert response.body.startswith(b'{\n    "error": "')
+
+
+def test_two_tokens_in_a_request_are_none(locked_app: RestApp) -> None:
+    headers = [*shown(PREDICT_TOKEN), *shown(PREDICT_TOKEN)]
+    assert ask(locked_app, "POST", PREDICT_PATH, INSTANCES, headers).status == 401
+
+
+def test_browsers_may_ask_without_a_token_whether_they_may_send_one(locked_app: RestApp) -> None:
+    response = ask(locked_app, "OPTIONS", PREDICT_PATH, b"", [(b"Origin", b"https://example.com")])
+    assert response.status == 200
+    assert "Authorization" in response.headers["access-control-allow-headers"]
+
+
+def test_the_quick_way_is_closed_to_a_token_that_is_withdrawn(locked_app: RestApp, access: Access) -> None:
+    head = RequestHead("POST", PREDICT_PATH.encode())
+    for name, value in shown(PREDICT_TOKEN):
+        head.add_header(name, value)
+
+    async def begin() -> bool:
+        quick = locked_app.quick(head)
+        assert quick is not None
+        answers: list[Answer] = []
+        is_taken = quick(INSTANCES, answers.append) is not None
+        while is_taken and not answers:  # noqa: ASYNC110 - the answer comes by a plain call
+            await asyncio.sleep(0.001)
+        return is_taken
+
+    assert asyncio.run(begin())
+    access.change(AccessTokens(parse_tokens(f"predict {'q' * 16}".encode())))
+    assert not asyncio.run(begin())
+    assert ask(locked_app, "POST", PREDICT_PATH, INSTANCES, shown(PREDICT_TOKEN)).status == 401

@@ -1,0 +1,199 @@
+"""Keeps in touch with one worker on the network, which somebody else starts: greets it, watches it, greets it again.
+
+Beside both lines, in the place of a Supervisor. Owned by the edge loop's thread. A worker is up from its answer to
+hello to the end of its connection or of its answers; what then answers at its address is another incarnation, with
+nothing loaded: a worker ends when its gateway is silent.
+
+Source: zmq_socket_monitor(3), which tells of the connection's end.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import zmq
+
+from tensorgate.gateway.core.clock import Clock
+from tensorgate.gateway.dispatch.supervisor import OnDown, OnUp, WorkerOptions
+from tensorgate.gateway.dispatch.worker import WorkerEndpoints
+from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.worker_network import parse_address
+
+logger = logging.getLogger("tensorgate.supervisor")
+
+# An unanswered hello is followed by another: the first may have gone to a worker that was ending.
+HELLO_TIMEOUT_S = 5.0
+# How long a worker may take to agree to its end when it has no time to finish what is in flight.
+BYE_TIMEOUT_S = 1.0
+
+
+class RemoteSupervisor:
+    """``start``, then listeners hear of the worker as those of a Supervisor, until ``stop``."""
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+    ) -> None:
+        """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none."""
+        address = parse_address(options.address)
+        self._endpoints = WorkerEndpoints(address.data, address.control, address.cancel, key=options.key)
+        self._options = options
+        self._context = context
+        self._loop = loop
+        self._clock = clock
+        self._listeners: list[tuple[OnUp, OnDown]] = []
+        self._worker: WorkerClient | None = None
+        self._num_starts = 0
+        self._last_end = ""
+        self._task: asyncio.Task[None] | None = None
+        self._first_up: asyncio.Future[WorkerClient] = loop.create_future()
+        self._stopping = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return self._options.name
+
+    @property
+    def worker(self) -> WorkerClient | None:
+        """The worker while it is up."""
+        return self._worker
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, on its own machine, while it is up."""
+        return None if self._worker is None else self._worker.info.pid
+
+    @property
+    def is_up(self) -> bool:
+        return self._worker is not None
+
+    @property
+    def num_starts(self) -> int:
+        """How often it came up."""
+        return self._num_starts
+
+    @property
+    def last_end(self) -> str:
+        """How it was lost last, without a full stop; empty if it never was."""
+        return self._last_end
+
+    def subscribe(self, on_up: OnUp, on_down: OnDown) -> None:
+        """Adds a listener; before ``start``."""
+        self._listeners.append((on_up, on_down))
+
+    async def start(self) -> WorkerClient:
+        """Waits until the worker is up. Raises ServingError, and is not to be used any more, where it does not come up
+        within the options' start_timeout_s. From then on a worker that is lost is waited for without end."""
+        self._task = self._loop.create_task(self._run(), name=f"attend {self.name}")
+        return await asyncio.shield(self._first_up)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Asks the worker to finish what is in flight and end, if it is up, and lets it go. Idempotent."""
+        self._stopping.set()
+        if self._task is None:
+            return
+        worker = self._worker
+        if worker is not None:
+            try:
+                await worker.stop(max(timeout_s, BYE_TIMEOUT_S))
+            except ServingError as error:
+                logger.warning("%s was asked to stop: %s", self.name, error)
+        await asyncio.wait({self._task})
+        if self._first_up.done() and not self._first_up.cancelled():
+            self._first_up.exception()  # asked for, so that asyncio does not report it as forgotten
+
+    # --- the life cycle -----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        began_s = self._clock.monotonic_s()
+        while not self._stopping.is_set():
+            cause = await self._attend_once()
+            if self._stopping.is_set():
+                break
+            if not self._first_up.done() and self._clock.monotonic_s() - began_s >= self._options.start_timeout_s:
+                self._first_up.set_exception(cause)
+                return
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._options.heartbeat_interval_s)
+            except asyncio.TimeoutError:
+                logger.debug("greeting %s again", self.name)
+        if not self._first_up.done():
+            self._first_up.set_exception(ServingError(Code.UNAVAILABLE, f"{self.name} was stopped while starting"))
+
+    async def _attend_once(self) -> ServingError:
+        """From one greeting to the end of that incarnation, or of the gateway; the cause."""
+        client = WorkerClient(self._context, self._loop, self.name, None, self._endpoints)
+        lost: asyncio.Future[ServingError] = self._loop.create_future()
+        try:
+            await client.hello(HELLO_TIMEOUT_S)
+        except ServingError as error:
+            hint = "; it may not run, or have another key" if error.code is Code.DEADLINE_EXCEEDED else ""
+            cause = ServingError(Code.UNAVAILABLE, f"{self.name} at {self._options.address}: {error.message}{hint}")
+            if cause.message != self._last_end:
+                self._last_end = cause.message
+                logger.warning("%s; it is greeted again and again", cause.message)
+            client.close(cause)
+            return cause
+        client.watch_connection(lambda: self._lose(lost, "has closed its connection"))
+        self._come_up(client)
+        watching = self._loop.create_task(self._watch(client, lost), name=f"heartbeat {self.name}")
+        stopping = self._loop.create_task(self._stopping.wait())
+        ends: set[asyncio.Future[Any]] = {lost, stopping}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not lost.done():
+            # The end of the connection tells that the worker has agreed, and finished.
+            await asyncio.wait({lost}, timeout=self._options.heartbeat_timeout_s)
+        for task in (watching, stopping):
+            task.cancel()
+        await asyncio.wait({watching, stopping})
+        cause = lost.result() if lost.done() else self._cause("was let go")
+        self._go_down(client, cause)
+        return cause
+
+    def _come_up(self, client: WorkerClient) -> None:
+        info = client.info
+        self._num_starts += 1
+        logger.info(
+            "%s is up at %s: TensorFlow %s, %d execution threads, pid %d there",
+            self.name,
+            self._options.address,
+            info.tensorflow_version,
+            info.num_execution_threads,
+            info.pid,
+        )
+        self._worker = client
+        for on_up, _ in self._listeners:
+            on_up(client)
+        if not self._first_up.done():
+            self._first_up.set_result(client)
+
+    def _go_down(self, client: WorkerClient, cause: ServingError) -> None:
+        self._worker = None
+        self._last_end = cause.message
+        logger.log(logging.INFO if self._stopping.is_set() else logging.ERROR, "%s", cause.message)
+        # What it answered before it was lost is as good as any answer.
+        client.drain()
+        for _, on_down in self._listeners:
+            on_down(client, cause)
+        client.close(cause)
+
+    async def _watch(self, client: WorkerClient, lost: "asyncio.Future[ServingError]") -> None:
+        """Pings until the worker does not answer. That one is left alone then, and ends by itself."""
+        while True:
+            try:
+                await client.ping(self._options.heartbeat_timeout_s)
+            except ServingError as error:
+                self._lose(lost, f"does not answer its heartbeat ({error.message})")
+                return
+            await asyncio.sleep(self._options.heartbeat_interval_s)
+
+    def _lose(self, lost: "asyncio.Future[ServingError]", how: str) -> None:
+        if not lost.done():
+            lost.set_result(self._cause(how))
+
+    def _cause(self, what: str) -> ServingError:
+        return ServingError(Code.UNAVAILABLE, f"{self.name} at {self._options.address} {what}")

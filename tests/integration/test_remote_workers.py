@@ -1,0 +1,212 @@
+"""Workers on the network: requests and loads go to them, they come and go, and only who has the key gets in."""
+
+import asyncio
+import pathlib
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+import zmq
+
+from tensorgate.gateway.dispatch.worker import WorkerEndpoints
+from tensorgate.gateway.dispatch.worker_client import WorkerClient
+from tensorgate.gateway.python_command import python_command
+from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.worker_network import WorkerKey, new_worker_key, parse_address, read_worker_key
+from tests.harness.model_server import (
+    ModelServer,
+    StartServer,
+    floats,
+    free_ports_in_a_row,
+    predict_request,
+    wait_until,
+)
+
+TIMEOUT_S = 60.0
+
+
+class RemoteWorker:
+    """A worker that nobody but the test starts."""
+
+    def __init__(self, folder: pathlib.Path, *flags: str) -> None:
+        self.port = free_ports_in_a_row(3)
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self._log_path = folder / f"worker-{self.port}.log"
+        self._flags = flags
+        self.start()
+
+    def start(self) -> None:
+        with self._log_path.open("ab") as log:
+            command = [*python_command("tensorgate.workers.main"), f"--listen={self.address}", *self._flags]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until_it_listens(self) -> None:
+        wait_until(lambda: "waits for its gateway" in self.log, "the worker listens", TIMEOUT_S)
+
+
+StartWorker = Callable[..., RemoteWorker]
+
+
+@pytest.fixture
+def key_file(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "workers.key"
+    path.write_text(new_worker_key() + "\n", encoding="ascii")
+    return path
+
+
+@pytest.fixture
+def start_worker(tmp_path: pathlib.Path) -> Iterator[StartWorker]:
+    workers: list[RemoteWorker] = []
+
+    def start(*flags: str) -> RemoteWorker:
+        workers.append(RemoteWorker(tmp_path, *flags))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.process.kill()
+        worker.process.wait()
+
+
+def is_served(server: ModelServer) -> bool:
+    try:
+        response = server.prediction.Predict(predict_request("half_plus_two", x=floats(4.0)), timeout=TIMEOUT_S)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return False
+    return list(response.outputs["y"].float_val) == [4.0]
+
+
+def loads(server: ModelServer, worker: str) -> int:
+    return len(re.findall(rf"{worker} loaded {{name: half_plus_two", server.log))
+
+
+@pytest.mark.timeout(300)
+def test_requests_go_to_workers_of_other_machines_which_come_and_go(
+    start_server: StartServer, start_worker: StartWorker, model_config: Callable[..., str], key_file: pathlib.Path
+) -> None:
+    key = f"--worker_key_file={key_file}"
+    workers = [start_worker(key), start_worker(key)]
+    server = start_server(model_config("half_plus_two"), key, f"--workers={','.join(each.address for each in workers)}")
+    assert all(is_served(server) for _ in range(20))
+    assert "started: pid" not in server.log  # none of its own
+    assert server.predict_rest("half_plus_two", {"instances": [4.0]}) == (200, {"predictions": [4.0]})
+    before = [loads(server, name) for name in ("worker-0", "worker-1")]
+    assert min(before) >= 1
+
+    # One is killed: the other serves, and it gets all versions back when it is there again.
+    workers[0].process.kill()
+    wait_until(lambda: "has closed its connection" in server.log, "the loss is noticed")
+    assert all(is_served(server) for _ in range(20))
+    workers[0].process.wait()
+    workers[0].start()
+    wait_until(lambda: loads(server, "worker-0") == 2 * before[0], "loaded again", TIMEOUT_S)
+    workers[1].process.kill()
+    wait_until(lambda: server.log.count("has closed its connection") == 2, "the second loss is noticed")
+    wait_until(lambda: is_served(server), "served by the one that came back", TIMEOUT_S)
+
+    # A gateway that stops has its workers end in order.
+    assert server.stop() == 0
+    assert workers[0].process.wait(TIMEOUT_S) == 0
+    assert "ends by the gateway's word" in workers[0].log
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_whose_gateway_has_gone_ends_and_serves_the_next_one(
+    start_server: StartServer, start_worker: StartWorker, model_config: Callable[..., str]
+) -> None:
+    worker = start_worker("--gateway_timeout_s=3")
+    server = start_server(model_config("half_plus_two"), f"--workers={worker.address}")
+    assert is_served(server)
+    server.stop(signal.SIGKILL)
+    assert worker.process.wait(TIMEOUT_S) == 1
+    assert "ends: its gateway is silent" in worker.log
+    worker.start()
+    assert is_served(start_server(model_config("half_plus_two"), f"--workers={worker.address}"))
+
+
+def greet(worker: RemoteWorker, key: WorkerKey | None, *, holds: Callable[[], None] = lambda: None) -> Code:
+    """What comes of a hello; ``holds`` is called while its lease lasts."""
+
+    async def ask() -> Code:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        address = parse_address(worker.address)
+        endpoints = WorkerEndpoints(address.data, address.control, address.cancel, key=key)
+        client = WorkerClient(context, asyncio.get_running_loop(), "it", None, endpoints)
+        try:
+            await client.hello(3)
+            await asyncio.to_thread(holds)
+        except ServingError as error:
+            return error.code
+        finally:
+            client.close(ServingError(Code.CANCELLED, "done"))
+            context.term()
+        return Code.OK
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.timeout(300)
+def test_only_who_has_the_key_gets_an_answer_and_one_gateway_at_a_time(
+    start_worker: StartWorker, key_file: pathlib.Path
+) -> None:
+    worker = start_worker(f"--worker_key_file={key_file}")
+    worker.wait_until_it_listens()
+    key = read_worker_key(str(key_file))
+    other_secret = new_worker_key().encode()
+    other = WorkerKey(zmq.curve_public(other_secret), other_secret)
+    assert greet(worker, None) is Code.DEADLINE_EXCEEDED
+    assert greet(worker, other) is Code.DEADLINE_EXCEEDED
+    # Who has learned the worker's public key, and nothing else, has a pair of keys, but not its secret.
+    assert is_refused_with_public_key_only(worker, key.public, other)
+    codes: list[Code] = []
+    assert greet(worker, key, holds=lambda: codes.append(greet(worker, key))) is Code.OK
+    assert codes == [Code.FAILED_PRECONDITION]
+
+
+def is_refused_with_public_key_only(worker: RemoteWorker, server_key: bytes, own: WorkerKey) -> bool:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.CURVE_SERVERKEY, server_key)
+        dealer.set(zmq.CURVE_PUBLICKEY, own.public)
+        dealer.set(zmq.CURVE_SECRETKEY, own.secret)
+        monitor = dealer.get_monitor_socket(int(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED))
+        dealer.connect(worker.address)
+        found = monitor.poll(20_000)
+        event = int.from_bytes(monitor.recv_multipart()[0][:2], "little") if found else 0
+        dealer.disable_monitor()
+        monitor.close()
+        return event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--workers=tcp://10.0.0.1:9900"], "--worker_key_file is needed"),
+        (["--workers=10.0.0.1:9900"], "a worker's address is tcp://HOST:PORT"),
+        (["--workers=tcp://127.0.0.1:9900", "--num_workers=2"], "--workers names all workers"),
+        (["--workers=tcp://127.0.0.1:9900", "--worker_isolation=model"], "worker_isolation is DEVICE with --workers"),
+        (["--workers=tcp://127.0.0.1:9900", "--worker_key_file=/dev/null"], "holds no key of workers"),
+    ],
+)
+def test_what_cannot_be_refuses_the_start(
+    start_server: StartServer, model_config: Callable[..., str], flags: list[str], complaint: str
+) -> None:
+    server = start_server(model_config("half_plus_two"), *flags, wait=False)
+    assert server.process.wait(TIMEOUT_S) != 0
+    assert complaint in server.log
+
+
+def test_a_worker_that_others_reach_wants_a_key(tmp_path: pathlib.Path) -> None:
+    command = [*python_command("tensorgate.workers.main"), "--listen=tcp://0.0.0.0:9900"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    assert done.returncode == 78
+    assert "--worker_key_file is needed" in done.stderr
