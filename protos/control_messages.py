@@ -11,6 +11,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes |
 | batching | – | queues |
+| weigh | weights | – |
 | stop | – | – |
 """
 
@@ -51,6 +52,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "unload": {"handle": int},
     "ping": {},
     "batching": {},
+    "weigh": {"weights": dict},  # of models, by name; 1 for those that it does not have
     "stop": {},
 }
 
@@ -60,6 +62,7 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "unload": {},
     "ping": {"in_flight": int, "completed": int, "rss_bytes": int},
     "batching": {"queues": list},  # each a JSON object: handle, name, version, signature and counters
+    "weigh": {},
     "stop": {},
 }
 

@@ -148,10 +148,10 @@ class RestApp:
             return None
         if not isinstance(route, InferenceRoute) or route.method is not InferenceMethod.PREDICT:
             return None
-        return partial(self._predict_quickly, route.model.name, self._quick_predict(route.model), head.accepts_gzip)
+        return partial(self._predict_quickly, route.model.name, self._quick_predict(route.model), head)
 
     def _predict_quickly(
-        self, model: str, predict: QuickPredict, accepts_gzip: bool, body: bytes, on_answer: Callable[[Answer], None]
+        self, model: str, predict: QuickPredict, head: RequestHead, body: bytes, on_answer: Callable[[Answer], None]
     ) -> Cancellable | None:
         if self._trouble() is not None:
             return None
@@ -161,7 +161,7 @@ class RestApp:
             self._count(model, code, InferenceMethod.PREDICT.value, began_s)
             on_answer(self._finished(answer))
 
-        return predict.begin(body, accepts_gzip=accepts_gzip, on_answer=finish)
+        return predict.begin(body, accepts_gzip=head.accepts_gzip, on_answer=finish, priority=head.priority)
 
     def refuse_body(self, head: RequestHead, num_bytes: int | None) -> Answer:
         """Application: a body of num_bytes, or of who knows how many, is more than max_body_bytes."""

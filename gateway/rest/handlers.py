@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata, metadata_of_priority
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
@@ -111,13 +111,17 @@ class Handlers:
         if head.is_gzip:
             body = await self._inflate(body)
         if head.protobuf_type:
-            answer = await self._pass_on(route, body, head.protobuf_type)
+            answer = await self._pass_on(route, body, head)
         elif route.method is InferenceMethod.PREDICT:
-            answer = await self._predict(route.model, body)
+            answer = await self._predict(route.model, body, head.priority)
         elif route.method is InferenceMethod.CLASSIFY:
-            answer = await self._infer_examples(route.model, body, Method.CLASSIFY, classification_response_json)
+            answer = await self._infer_examples(
+                route.model, body, head.priority, Method.CLASSIFY, classification_response_json
+            )
         else:
-            answer = await self._infer_examples(route.model, body, Method.REGRESS, regression_response_json)
+            answer = await self._infer_examples(
+                route.model, body, head.priority, Method.REGRESS, regression_response_json
+            )
         if head.accepts_gzip and len(answer.body) >= DEFLATE_FROM_BYTES:
             deflated = await self._run(len(answer.body), deflate, answer.body)
             return deflated_answer(deflated, answer.content_type)
@@ -144,7 +148,7 @@ class Handlers:
         finally:
             pin.release()
 
-    async def _predict(self, model: ModelAddress, body: bytes) -> Answer:
+    async def _predict(self, model: ModelAddress, body: bytes, priority: int) -> Answer:
         is_small = len(body) <= OFFLOAD_BYTES
         document = parse_predict_request(body) if is_small else await self._run_in_pool(parse_predict_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
@@ -161,13 +165,18 @@ class Handlers:
             pin.release()
             raise
         del document  # the parsed JSON is many times larger than the request
-        reply = (await self._submit(pin, Method.PREDICT, payload)).payload
+        reply = (await self._submit(pin, Method.PREDICT, payload, priority)).payload
         if len(reply) <= OFFLOAD_BYTES:
             return json_answer(predict_response_json(reply, form))
         return json_answer(await self._run_in_pool(predict_response_json, reply, form))
 
     async def _infer_examples(
-        self, model: ModelAddress, body: bytes, method: Method, response_json: Callable[[bytes | memoryview], bytes]
+        self,
+        model: ModelAddress,
+        body: bytes,
+        priority: int,
+        method: Method,
+        response_json: Callable[[bytes | memoryview], bytes],
     ) -> Answer:
         document = await self._run(len(body), parse_inference_request, body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
@@ -178,10 +187,10 @@ class Handlers:
             pin.release()
             raise
         del document
-        reply = (await self._submit(pin, method, payload)).payload
+        reply = (await self._submit(pin, method, payload, priority)).payload
         return json_answer(await self._run(len(reply), response_json, reply))
 
-    async def _pass_on(self, route: InferenceRoute, body: bytes, protobuf_type: bytes) -> Answer:
+    async def _pass_on(self, route: InferenceRoute, body: bytes, head: RequestHead) -> Answer:
         """A message in, a message out; neither is looked into."""
         method, message_name = _MESSAGES[route.method]
         model_spec = read_model_spec(body, route.model, message_name)
@@ -192,19 +201,19 @@ class Handlers:
             pin.release()
             raise
         try:
-            reply = await self._submit(pin, method, payload)
+            reply = await self._submit(pin, method, payload, head.priority)
         except ServingError as error:
             if error.code is Code.INTERNAL and not error.message:
                 # Which is what gRPC clients are told of bytes that are no message.
                 text = f"The request body is not a serialized tensorflow.serving.{message_name}."
                 raise ServingError(Code.INVALID_ARGUMENT, text) from error
             raise
-        return Answer(200, bytes(reply.payload), protobuf_type)
+        return Answer(200, bytes(reply.payload), head.protobuf_type)
 
-    async def _submit(self, pin: Pin, method: Method, payload: bytes) -> Reply:
+    async def _submit(self, pin: Pin, method: Method, payload: bytes, priority: int) -> Reply:
         """Runs a request on its pinned version, takes the pin over; the run is bounded, and cancelled with the task."""
         deadline_s = None if self._run_timeout_s is None else time.monotonic() + self._run_timeout_s
-        call = self._dispatcher.submit(pin, method, payload, NO_METADATA, deadline_s)
+        call = self._dispatcher.submit(pin, method, payload, metadata_of_priority(priority), deadline_s)
         try:
             return await call
         except asyncio.CancelledError:

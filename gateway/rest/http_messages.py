@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 
+from tensorgate._native import admission
+from tensorgate.gateway.dispatch.call import PRIORITY_HEADER
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -29,9 +31,13 @@ _HEADERS_THAT_MATTER = frozenset(
         b"host",
         b"origin",
         b"transfer-encoding",
+        PRIORITY_HEADER.encode(),
     }
 )
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+# Of what passes by itself clients are told when to come again, in seconds: there is no smaller number than that.
+_PASSING_CODES = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+_RETRY_HEADERS = ((b"retry-after", b"1"),)
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
@@ -62,6 +68,8 @@ class RequestHead:
     accepts_gzip: bool = False
     expects_continue: bool = False
     has_http_origin: bool = False
+    priority: int = 0
+    """RequestMetadata.priority."""
     host: bytes = b""
     origin: bytes = b""
     """These two as they were sent, for who has to know whose page in a browser asks."""
@@ -89,6 +97,8 @@ class RequestHead:
             self.expects_continue = value.strip().lower() == b"100-continue"
         elif name == b"host":
             self.host = value
+        elif name == PRIORITY_HEADER.encode():
+            self.priority = admission.priority(value.strip())
         else:  # origin
             self.origin = value
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
@@ -109,9 +119,9 @@ def deflated_answer(body: bytes, content_type: bytes | None) -> Answer:
 
 def error_answer(error: ServingError) -> Answer:
     """The error JSON: the bare message, never cut."""
-    return json_error(http_status(error.code), error.message)
+    return json_error(http_status(error.code), error.message, _RETRY_HEADERS if error.code in _PASSING_CODES else ())
 
 
-def json_error(status: int, message: str) -> Answer:
+def json_error(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
     text = f'{{\n    "error": {encode_basestring(message)}\n}}'
-    return Answer(status, text.encode("utf-8", errors="surrogateescape"), JSON_TYPE)
+    return Answer(status, text.encode("utf-8", errors="surrogateescape"), JSON_TYPE, headers)

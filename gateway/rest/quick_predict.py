@@ -15,7 +15,7 @@ from typing import Protocol
 
 from tensorgate._native.json_request import read_request
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.dispatch.call import NO_METADATA, Cancellable, Method, OnEnd, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.call import Cancellable, Method, OnEnd, Reply, RequestMetadata, metadata_of_priority
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate
 from tensorgate.gateway.rest.handlers import OFFLOAD_BYTES, RequestDispatcher
@@ -90,7 +90,9 @@ class QuickPredict:
         self._address = address
         self._asked: _Asked | None = None  # last
 
-    def begin(self, body: bytes, *, accepts_gzip: bool, on_answer: OnAnswer) -> Cancellable | None:
+    def begin(
+        self, body: bytes, *, accepts_gzip: bool, on_answer: OnAnswer, priority: int = 0
+    ) -> Cancellable | None:
         """Starts one request; ``on_answer`` is called once, later, on the loop, also after a ``cancel``.
 
         None for a request that handlers are to see: nothing has been done then.
@@ -114,7 +116,8 @@ class QuickPredict:
             form = RequestForm.ROWS if request.is_row_form else RequestForm.COLUMNS
             call = _QuickCall(self._executor, form, on_answer, accepts_gzip=accepts_gzip)
             deadline_s = None if self._run_timeout_s is None else time.monotonic() + self._run_timeout_s
-            call.request = self._dispatcher.start(pin, Method.PREDICT, payload, NO_METADATA, deadline_s, call.end)
+            metadata = metadata_of_priority(priority)
+            call.request = self._dispatcher.start(pin, Method.PREDICT, payload, metadata, deadline_s, call.end)
         except ServingError:
             return None
         return call
