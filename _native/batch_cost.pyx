@@ -12,10 +12,11 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import statistics
 
 from tensorgate._native.batch_packing cimport pack_input
-from tensorgate._native.batch_queue cimport batch_free, take_batch
+from tensorgate._native.batch_queue cimport batch_free
 from tensorgate._native.batch_scheduler cimport batch_enqueue, batcher_free, scheduler_init, scheduler_stop
 from tensorgate._native.batch_state cimport MAX_BATCH_RANK, Batch, Batcher, BatchScheduler, BatchSlice, BatchTask
 from tensorgate._native.batch_tasks cimport PREPARED, prepare_predict
+from tensorgate._native.batch_turn cimport take_batch
 from tensorgate._native.batching_options cimport BatchingOptions, new_batcher
 from tensorgate._native.execution_pool cimport METHOD_PREDICT, Job
 from tensorgate._native.posix cimport pthread_mutex_lock, pthread_mutex_unlock

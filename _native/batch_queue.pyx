@@ -1,24 +1,24 @@
-"""The queues of a batch scheduler: how tasks form batches, when a batch is ready, and whose turn it is.
+"""The queues of a batch scheduler: how tasks form batches, and which ones have to leave.
 
-Second step of a batched request in the worker (prepare → queue → pack → run → split → encode). Nothing here waits, runs
-or answers; the scheduler's mutex guards it all.
+Second step of a batched request in the worker (prepare → queue → pack → run → split → encode); batch_turn takes the
+batches out again. Nothing here waits, runs or answers; the scheduler's mutex guards it all.
 
 As upstream's shared batch scheduler has it: a task joins the open batch if it fits, else that one is closed and another
-begun; a batch is ready when it is closed or full, or has waited for its timeout. Ours is that a queue may have several
-open batches, one for each shape, so that requests of unlike shapes do not meet; and auto, see _is_ready.
+begun. Ours is that a queue may have several open batches, one for each shape, so that requests of unlike shapes do not
+meet.
 
 Source: tensorflow/core/kernels/batching_util/shared_batch_scheduler.h (the rules and texts).
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from tensorgate._native.batch_packing cimport fits_into_tensor, unpack_inputs
+from tensorgate._native.batch_run_times cimport queue_limit
 from tensorgate._native.batch_state cimport (
     MAX_BATCH_RANK,
-    NUM_SIZE_CLASSES,
     Batch,
     Batcher,
     BatchInput,
@@ -27,21 +27,16 @@ from tensorgate._native.batch_state cimport (
     BatchScheduler,
     BatchSlice,
     BatchTask,
-    size_class_of,
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_decimal
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.posix cimport atomic_load
 from tensorgate._native.predict_binding cimport refuse_scan, say
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
-from tensorgate._native.session cimport expected_in_caller_us, monotonic_us
+from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, OK, UNAVAILABLE
 from tensorgate._native.tensor_decode cimport MAX_TENSOR_BYTES
 from tensorgate._native.tf_c_api cimport TF_Output
-
-
-cdef enum:
-    LONG_RUN_US = 300
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------
@@ -398,162 +393,3 @@ cdef int queue_add(BatchQueue* queue, BatchTask* task, ByteWriter* message) noex
     if code == OK:
         queue.largest_wave = max(queue.largest_wave, queue.num_waiting_rows + queue.num_running_rows)
     return code
-
-
-# --- readiness --------------------------------------------------------------------------------------------------------
-
-cdef int64_t queue_limit(const BatchQueue* queue) noexcept nogil:
-    """Rows of a batch. Auto: as many as run within half the time that a request may take, as far as is known.
-
-    Half, since a request may come just as a batch has begun to run. Beyond that only as long as twice the rows take
-    much less than twice the time: then smaller batches would keep those who wait even longer. What has not been tried
-    is taken to be good. Twice the rows never take much more than twice the time: where they seem to, a run was
-    disturbed, as first runs are.
-    """
-    cdef const BatchParameters* parameters = &queue.batcher.parameters
-    cdef int64_t limit = 1, size = 1, before_us = 0, run_us
-    cdef int i
-    if not parameters.is_auto:
-        return parameters.max_execution_batch_size
-    for i in range(NUM_SIZE_CLASSES):
-        if size > parameters.max_execution_batch_size:
-            break
-        run_us = queue.typical_us[i]
-        if before_us and run_us > 3 * before_us:
-            run_us = 3 * before_us
-        if i and run_us > parameters.latency_target_us // 2 and 3 * run_us > 5 * before_us:
-            break
-        if run_us:
-            before_us = run_us
-        limit = size
-        size *= 2
-    return min(limit, parameters.max_execution_batch_size)
-
-
-cdef int64_t _typical_us(const BatchQueue* queue, int64_t num_rows) noexcept nogil:
-    """Of a run of so many rows; 0: nothing like it has run yet."""
-    cdef int size_class = size_class_of(num_rows)
-    cdef int i
-    if queue.typical_us[size_class]:
-        return queue.typical_us[size_class]
-    for i in range(size_class + 1, NUM_SIZE_CLASSES):
-        if queue.typical_us[i]:
-            return queue.typical_us[i]
-    for i in range(1, 3):
-        # Of twice or four times fewer: in proportion, which is too much rather than too little.
-        if size_class >= i and queue.typical_us[size_class - i]:
-            return queue.typical_us[size_class - i] << i
-    return 0
-
-
-cdef void queue_learn(BatchQueue* queue, int64_t num_rows, int64_t run_us) noexcept nogil:
-    cdef int size_class = size_class_of(num_rows)
-    cdef int64_t* typical = &queue.typical_us[size_class]
-    cdef int i
-    run_us = max(run_us, 1)
-    # What was too slow once is tried again, in the end.
-    for i in range(size_class + 1, NUM_SIZE_CLASSES):
-        if queue.typical_us[i] > 256:
-            queue.typical_us[i] -= queue.typical_us[i] // 256
-    # Falls faster than it rises: first runs are slow, and others' work on the machine only ever adds.
-    if typical[0] == 0:
-        typical[0] = run_us
-    elif run_us < typical[0]:
-        typical[0] = (typical[0] + run_us) // 2
-    else:
-        typical[0] = (7 * typical[0] + run_us + 7) // 8
-
-
-cdef int64_t _wait_us(const BatchQueue* queue, const Batch* batch) noexcept nogil:
-    """How long the batch may wait for more, from its beginning. Auto: while a run of its kind is under way, and for
-    those who have just been answered to come again, a part of the time that another run would cost them.
-    """
-    cdef const BatchParameters* parameters = &queue.batcher.parameters
-    cdef int64_t typical_us
-    if not parameters.is_auto:
-        return parameters.batch_timeout_us
-    if queue.num_running:
-        return INT64_MAX
-    if batch.num_rows >= queue.largest_wave:
-        return 0
-    typical_us = _typical_us(queue, 1)
-    # A thread that is called to wait costs more than a short run.
-    return 0 if typical_us < LONG_RUN_US else min(typical_us // 4, parameters.latency_target_us // 4)
-
-
-cdef bint _is_ready(const BatchQueue* queue, const Batch* batch, int64_t now_us, int64_t* due_us) noexcept nogil:
-    cdef int64_t wait_us
-    if not batch.is_open or queue.batcher.scheduler.is_draining:
-        return True
-    wait_us = _wait_us(queue, batch)
-    if wait_us == INT64_MAX:
-        return False
-    if now_us - batch.began_us >= wait_us:
-        return True
-    due_us[0] = min(due_us[0], batch.began_us + wait_us)
-    return False
-
-
-cdef bint _is_short(const BatchQueue* queue, const Batch* batch, int64_t now_us, int64_t limit_us) noexcept nogil:
-    cdef int64_t expected_us = expected_in_caller_us(
-        queue.batcher.state, &queue.history, batch.num_bytes)
-    if expected_us == 0 or queue.batcher.not_at_once_until_us[0] > now_us:
-        return False
-    expected_us = _typical_us(queue, batch.num_rows)
-    return 0 < expected_us <= limit_us
-
-
-cdef Batch* take_batch(
-    BatchScheduler* scheduler, int64_t now_us, int64_t limit_us, bint full_only, int64_t* due_us,
-) noexcept nogil:
-    cdef BatchQueue* first = scheduler.turn
-    cdef BatchQueue* queue = first
-    cdef Batch** place
-    cdef Batch* previous
-    cdef Batch* batch
-    due_us[0] = INT64_MAX
-    while queue is not NULL:
-        place = &queue.first
-        previous = NULL
-        while place[0] is not NULL:
-            batch = place[0]
-            if (
-                not (full_only and batch.is_open) and _is_ready(queue, batch, now_us, due_us)
-                and (limit_us < 0 or _is_short(queue, batch, now_us, limit_us))
-            ):
-                place[0] = batch.next
-                if queue.last is batch:
-                    queue.last = previous
-                batch.is_open = False
-                queue.num_batches -= 1
-                queue.num_running += 1
-                queue.num_waiting -= batch.num_slices
-                queue.num_waiting_rows -= batch.num_rows
-                queue.num_running_rows += batch.num_rows
-                batch.slices_taken = batch.num_slices
-                batch.rows_taken = batch.num_rows
-                scheduler.turn = queue.next_in_turn
-                return batch
-            previous = batch
-            place = &batch.next
-        queue = queue.next_in_turn
-        if queue is first:
-            break
-    return NULL
-
-
-cdef int count_ready(BatchScheduler* scheduler, int64_t now_us, int max_count, int64_t* due_us) noexcept nogil:
-    cdef BatchQueue* first = scheduler.turn
-    cdef BatchQueue* queue = first
-    cdef const Batch* batch
-    cdef int count = 0
-    due_us[0] = INT64_MAX
-    while queue is not NULL and count < max_count:
-        batch = queue.first
-        while batch is not NULL and count < max_count:
-            count += _is_ready(queue, batch, now_us, due_us)
-            batch = batch.next
-        queue = queue.next_in_turn
-        if queue is first:
-            break
-    return count

@@ -17,6 +17,8 @@ cdef void scheduler_drain(BatchScheduler* scheduler) noexcept nogil
 cdef void scheduler_stop(BatchScheduler* scheduler) noexcept nogil
 # Once all its jobs are done.
 cdef void batcher_free(Batcher* batcher) noexcept nogil
+# Its share of the batch threads beside others, at least 1.
+cdef void batcher_set_weight(Batcher* batcher, int64_t weight) noexcept nogil
 # Takes the task, which is PREPARED, into its queue; OK. For any other code it is released, and its job's result says
 # why. *dropped gets jobs that had to make room, linked by next: the caller's to complete.
 cdef int batch_enqueue(Batcher* batcher, BatchTask* task, Job** dropped) noexcept nogil

@@ -15,18 +15,13 @@ from libc.string cimport memset
 from posix.time cimport nanosleep, timespec
 
 from tensorgate._native.batch_buffers cimport buffers_new, buffers_release
-from tensorgate._native.batch_queue cimport (
-    batch_free,
-    count_ready,
-    queue_add,
-    queue_for,
-    queue_free,
-    queue_learn,
-    take_batch,
-)
+from tensorgate._native.batch_queue cimport batch_free, queue_add, queue_for, queue_free
 from tensorgate._native.batch_run cimport batch_run
+from tensorgate._native.batch_run_times cimport queue_learn
 from tensorgate._native.batch_state cimport Batch, Batcher, BatchQueue, BatchScheduler, BatchTask, size_class_of
+from tensorgate._native.batch_turn cimport count_ready, take_batch
 from tensorgate._native.execution_pool cimport Job
+from tensorgate._native.fair_share cimport charge, set_weight
 from tensorgate._native.posix cimport (
     cond_init_monotonic,
     pthread_cond_broadcast,
@@ -220,6 +215,12 @@ cdef void batcher_free(Batcher* batcher) noexcept nogil:
     free(batcher)
 
 
+cdef void batcher_set_weight(Batcher* batcher, int64_t weight) noexcept nogil:
+    pthread_mutex_lock(&batcher.scheduler.mutex)
+    set_weight(&batcher.scheduler.shares, &batcher.share, weight)
+    pthread_mutex_unlock(&batcher.scheduler.mutex)
+
+
 cdef int batch_enqueue(Batcher* batcher, BatchTask* task, Job** dropped) noexcept nogil:
     cdef BatchScheduler* scheduler = batcher.scheduler
     cdef Job* job = task.job
@@ -275,6 +276,8 @@ cdef Job* batch_end(Batch* batch, Job** last) noexcept nogil:
         queue.counters.queue_us += batch.queue_us
         queue.counters.run_us += batch.run_us
         queue.counters.batches_of_size[size_class_of(batch.padded_rows)] += 1
+        if scheduler.shares.is_weighted:
+            charge(&scheduler.shares, &queue.batcher.share, <int64_t>batch.run_us)
         if batch.code == OK and batch.run_us:
             queue_learn(queue, batch.padded_rows, <int64_t>batch.run_us)
     pthread_mutex_unlock(&scheduler.mutex)

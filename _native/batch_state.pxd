@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.example_input cimport ExampleInput
 from tensorgate._native.execution_pool cimport Job
+from tensorgate._native.fair_share cimport FairShare, FairShares
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState
 from tensorgate._native.tensor_decode cimport TensorValues
@@ -159,6 +160,7 @@ cdef struct Batcher:
     BatchParameters parameters
     BatchQueue* queues
     const int64_t* not_at_once_until_us  # the loop's, for its own thread
+    FairShare share                   # guarded by the scheduler's mutex
 
 
 cdef struct Buffer:
@@ -189,6 +191,7 @@ cdef struct BatchScheduler:
     pthread_cond_t work
     BufferPool* buffers
     BatchQueue* turn                  # whose turn is next; a ring
+    FairShares shares
     pthread_t* threads
     int num_threads
     int num_idle

@@ -66,6 +66,7 @@ cdef Batcher* new_batcher(BatchingOptions options, BatchScheduler* scheduler, Se
     parameters.is_auto = options.auto_latency_target_us > 0
     parameters.latency_target_us = options.auto_latency_target_us
     batcher.scheduler = scheduler
+    batcher.share.weight = 1
     batcher.state = state
     return batcher
 

@@ -61,6 +61,12 @@ class DataLoop:
         Raises ValueError for a handle in use, OSError when there are no threads for the batches.
         """
 
+    def set_weight(self, handle: int, weight: int) -> bool:
+        """The servable's share of the threads beside others that have more to do than there is time; 1 at first.
+
+        Once started. False: there is none of that handle. Raises ValueError for less than 1.
+        """
+
     def batch_queues(self, handle: int) -> list[dict[str, Any]]:
         """What has happened in each of the handle's batch queues: names and totals since it was registered.
 

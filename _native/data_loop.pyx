@@ -21,7 +21,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
-from tensorgate._native.batch_scheduler cimport batcher_free, scheduler_init, scheduler_start, scheduler_stop
+from tensorgate._native.batch_scheduler cimport (
+    batcher_free,
+    batcher_set_weight,
+    scheduler_init,
+    scheduler_start,
+    scheduler_stop,
+)
 from tensorgate._native.batch_state cimport Batcher
 from tensorgate._native.batching_options cimport BatchingOptions, new_batcher, queues_of
 from tensorgate._native.byte_writer cimport writer_free, writer_init
@@ -43,7 +49,7 @@ from tensorgate._native.event_loop cimport (
     timer_init,
     timer_set,
 )
-from tensorgate._native.execution_pool cimport pool_start, pool_stop
+from tensorgate._native.execution_pool cimport pool_set_weight, pool_start, pool_stop
 from tensorgate._native.frame_stream cimport listen_on_path
 from tensorgate._native.id_table cimport IdNode, id_table_free, id_table_init
 from tensorgate._native.loop_errands cimport (
@@ -172,7 +178,7 @@ cdef class DataLoop:
     cdef SharedRequests _requests
     cdef SharedReplies _replies
     cdef dict _servables      # by handle: Sessions, in use here and so open, and PythonServables
-    cdef dict _batchers       # addresses, by handle
+    cdef dict _entries        # addresses of Servables, by handle
     cdef readonly int num_execution_threads
 
     def __cinit__(
@@ -182,7 +188,7 @@ cdef class DataLoop:
     ):
         cdef LoopState* state = &self.state
         self._servables = {}
-        self._batchers = {}
+        self._entries = {}
         self._stage = ENDED
         pthread_mutex_init(&self._stage_mutex, NULL)
         pthread_mutex_init(&state.done_mutex, NULL)
@@ -422,14 +428,14 @@ cdef class DataLoop:
             else:
                 entry.python = <void*>servable
             self._servables[handle] = servable
-            if entry.batcher is not NULL:
-                self._batchers[handle] = <uintptr_t>entry.batcher
+            self._entries[handle] = <uintptr_t>entry
         except BaseException:
             if entry.batcher is not NULL:
                 batcher_free(entry.batcher)
             free(entry)
             raise
         entry.node.id = handle
+        entry.line.share.weight = 1
         errand.servable = entry
         with nogil:
             self._do(&errand, register_task)
@@ -452,8 +458,19 @@ cdef class DataLoop:
 
     def batch_queues(self, uint64_t handle):
         # Under the GIL all the while, as is what frees a batcher.
-        cdef uintptr_t batcher = self._batchers.get(handle, 0)
-        return queues_of(<Batcher*>batcher) if batcher else []
+        cdef Servable* entry = <Servable*><uintptr_t>self._entries.get(handle, 0)
+        return [] if entry is NULL or entry.batcher is NULL else queues_of(entry.batcher)
+
+    def set_weight(self, uint64_t handle, int64_t weight):
+        cdef Servable* entry = <Servable*><uintptr_t>self._entries.get(handle, 0)
+        if weight < 1:
+            raise ValueError(f"weight must be positive; was {weight}")
+        if entry is NULL:
+            return False
+        pool_set_weight(&self.state.pool, &entry.line, weight)
+        if entry.batcher is not NULL:
+            batcher_set_weight(entry.batcher, weight)
+        return True
 
     def withdraw(self, uint64_t handle):
         cdef Errand errand
@@ -462,7 +479,7 @@ cdef class DataLoop:
             self._do(&errand, withdraw_task)
         if errand.servable is NULL:
             return None
-        self._batchers.pop(handle, None)
+        self._entries.pop(handle, None)
         if errand.servable.batcher is not NULL:
             batcher_free(errand.servable.batcher)
         free(errand.servable)

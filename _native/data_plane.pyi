@@ -46,6 +46,13 @@ class DataPlane:
     def set_replicas(self, version: PublishedVersion, replicas: Sequence[tuple[int, int]]) -> None:
         """Where a version is loaded: (line number, servable handle) of each copy."""
 
+    def set_limits(self, version: PublishedVersion, max_handed: int, max_queued: int, weight: int) -> None:
+        """What each thread may have of a version at each worker, from now on.
+
+        ``max_handed`` requests at a time, 0: as many as the line's credit says; ``max_queued`` that wait, -1: as many
+        as the line has room for; ``weight``: 1 to 1000, its share beside other versions. Raises ValueError.
+        """
+
     @property
     def num_versions(self) -> int:
         """Versions that the plane keeps."""

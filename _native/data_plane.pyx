@@ -51,6 +51,8 @@ from tensorgate._native.posix cimport (
 from tensorgate._native.reply_memory cimport ReplyMemory
 from tensorgate._native.request_account cimport account_sample, read_unrouted, take_logged, take_records
 from tensorgate._native.request_memory cimport RequestMemory
+from tensorgate._native.request_queue cimport use_weights
+from tensorgate._native.request_route cimport hand_waiting
 from tensorgate._native.route_table cimport PublishedVersion, ReplicaSet, Routes
 from tensorgate._native.zmq_api cimport zmq
 
@@ -88,6 +90,14 @@ cdef void _add_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
 cdef void _remove_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
     dispatcher_remove_line(
         &thread.dispatcher, broadcast.number, <const uint8_t*>broadcast.cause, strlen(broadcast.cause))
+
+
+cdef void _use_limits(DataThread* thread, Broadcast* broadcast) noexcept nogil:
+    cdef Line* line = thread.dispatcher.lines
+    while line is not NULL:
+        use_weights(line)
+        hand_waiting(line)
+        line = line.next
 
 
 cdef void _close_dispatcher(DataThread* thread, Broadcast* broadcast) noexcept nogil:
@@ -294,6 +304,15 @@ cdef class DataPlane:
                     former = NULL  # rather lost than freed too early
                     raise
             free(former)
+
+    def set_limits(self, PublishedVersion version not None, max_handed, max_queued, weight):
+        cdef Broadcast broadcast
+        with self._lock:
+            version.limit_requests(max_handed, max_queued, weight)
+            if not self.is_closed:
+                memset(&broadcast, 0, sizeof(Broadcast))
+                broadcast.run = _use_limits
+                self._broadcast(&broadcast)
 
     @property
     def num_versions(self):

@@ -94,6 +94,7 @@ cdef struct VersionLine:
     # that a slow one keeps no other one from the worker.
     VersionLine* next
     VersionState* version
+    int64_t weight           # as it was when the version line was made
     size_t num_handed
     Lane* lanes              # what waits, largest priority first
     size_t num_queued
@@ -116,6 +117,7 @@ cdef struct Line:
     size_t num_handed
     RequestList handed
     VersionLine* versions    # the one whose turn it is comes first
+    int64_t heaviest         # the largest weight of these versions
     size_t num_queued
     size_t queued_bytes
     size_t max_queued

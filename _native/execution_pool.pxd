@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from tensorgate._native.fair_share cimport FairShare, FairShares
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from tensorgate._native.predict cimport RunResult
 from tensorgate._native.session cimport SessionState
@@ -37,11 +38,12 @@ cdef struct Job:
 
 
 cdef struct JobLine:
-    # The jobs of one servable; zeroed before the first. All of it is guarded by the pool's mutex.
+    # The jobs of one servable; zeroed before the first, but for a weight of 1. The pool's mutex guards all of it.
     Job* first               # that wait
     Job* last
     int num_waiting
     int num_running
+    FairShare share
     bint is_ready            # among the pool's ready lines
     JobLine* next_ready
 
@@ -51,6 +53,7 @@ cdef struct ExecutionPool:
     pthread_cond_t work
     JobLine* first_ready     # lines whose next job may run, in turn
     JobLine* last_ready
+    FairShares shares
     int num_running          # jobs
     int num_idle             # threads that wait
     int num_called           # of them, those that were called and have not come yet
@@ -65,6 +68,8 @@ cdef struct ExecutionPool:
 cdef bint pool_start(ExecutionPool* pool, int num_threads) noexcept nogil
 # Any one thread at a time, until pool_stop.
 cdef void pool_submit(ExecutionPool* pool, Job* job) noexcept nogil
+# The line's share of the threads beside others, at least 1; as pool_submit.
+cdef void pool_set_weight(ExecutionPool* pool, JobLine* line, int64_t weight) noexcept nogil
 # Runs what waits, then ends the threads; blocks until they have ended.
 cdef void pool_stop(ExecutionPool* pool) noexcept nogil
 # Runs the job in the calling thread, unless it was cancelled or its deadline has passed; does not call on_done.

@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
+from tensorgate._native.fair_share cimport charge, set_weight, take_turn, turn_of
 from tensorgate._native.inference cimport infer
 from tensorgate._native.posix cimport (
     atomic_load,
@@ -94,19 +95,50 @@ cdef void _make_ready(ExecutionPool* pool, JobLine* line) noexcept nogil:
     pool.last_ready = line
 
 
+cdef JobLine* _next_line(ExecutionPool* pool) noexcept nogil:
+    """Takes the line whose turn it is off the list; NULL: none may run anything.
+
+    Where lines have weights, all threads but the first one of each line are shared out by them.
+    """
+    cdef JobLine** place = &pool.first_ready
+    cdef JobLine** chosen = NULL
+    cdef JobLine* previous = NULL
+    cdef JobLine* before = NULL
+    cdef JobLine* line
+    if not pool.shares.is_weighted:
+        chosen = place if place[0] is not NULL else NULL
+    else:
+        while place[0] is not NULL:
+            line = place[0]
+            if (line.num_running == 0 or pool.num_running < pool.max_running) and (
+                chosen is NULL or turn_of(&pool.shares, &line.share) < turn_of(&pool.shares, &chosen[0].share)
+            ):
+                chosen = place
+                before = previous
+            previous = line
+            place = &line.next_ready
+    if chosen is NULL:
+        return NULL
+    line = chosen[0]
+    chosen[0] = line.next_ready
+    if pool.last_ready is line:
+        pool.last_ready = before
+    line.is_ready = False
+    return line
+
+
 cdef Job* _take_job(ExecutionPool* pool) noexcept nogil:
     """The job whose turn it is, counted as running; NULL: there is none."""
-    cdef JobLine* line = pool.first_ready
+    cdef JobLine* line = _next_line(pool)
     cdef Job* job
     if line is NULL:
         return NULL
-    pool.first_ready = line.next_ready
-    line.is_ready = False
     job = line.first
     line.first = job.next
     line.num_waiting -= 1
     line.num_running += 1
     pool.num_running += 1
+    take_turn(&pool.shares, &line.share)
     _make_ready(pool, line)
     return job
 
@@ -116,14 +148,19 @@ cdef Job* _take_job(ExecutionPool* pool) noexcept nogil:
 cdef void* _thread_main(void* argument) noexcept nogil:
     cdef ExecutionPool* pool = <ExecutionPool*>argument
     cdef Job* job
+    cdef int64_t began_us = 0
     pthread_mutex_lock(&pool.mutex)
     while True:
         job = _take_job(pool)
         if job is not NULL:
+            if pool.shares.is_weighted:
+                began_us = monotonic_us()
             pthread_mutex_unlock(&pool.mutex)
             if not job.is_only_read:
                 execute(job)
             pthread_mutex_lock(&pool.mutex)
+            if began_us:
+                charge(&pool.shares, &job.line.share, monotonic_us() - began_us)
             job.line.num_running -= 1
             pool.num_running -= 1
             _make_ready(pool, job.line)
@@ -174,6 +211,12 @@ cdef void pool_submit(ExecutionPool* pool, Job* job) noexcept nogil:
     pthread_mutex_unlock(&pool.mutex)
     if call:
         pthread_cond_signal(&pool.work)
+
+
+cdef void pool_set_weight(ExecutionPool* pool, JobLine* line, int64_t weight) noexcept nogil:
+    pthread_mutex_lock(&pool.mutex)
+    set_weight(&pool.shares, &line.share, weight)
+    pthread_mutex_unlock(&pool.mutex)
 
 
 cdef bint pool_start(ExecutionPool* pool, int num_threads) noexcept nogil:

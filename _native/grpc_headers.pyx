@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from tensorgate._native.access_tokens cimport judge_roles, roles_of_header
+from tensorgate._native.admission cimport priority_of
 from tensorgate._native.byte_writer cimport put_bytes
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_fail_for_memory, grpc_call_fail_http
@@ -79,6 +80,8 @@ cdef void grpc_call_take_header(
         if name_size == 11 and _is(name, "traceparent", 11) and value_size <= MAX_TRACEPARENT:
             memcpy(call.traceparent, value, value_size)
             call.traceparent_size = value_size
+        elif name_size == 10 and _is(name, "x-priority", 10):
+            call.priority = priority_of(value, value_size)
         # Pseudo-headers come first, so the method is known.
         if call.method is not NULL and call.method.number == 0 and name_size and name[0] != 58:
             _put_metadata(call, name, name_size, value, value_size)

@@ -94,6 +94,7 @@ cdef struct GrpcCall:
     ByteWriter metadata          # for Python: [u32 name size][u32 value size][name][value]…
     uint8_t traceparent[MAX_TRACEPARENT]
     size_t traceparent_size
+    int64_t priority
     # Of the messages.
     MessageAssembler assembler
     Message message              # the request of a unary call

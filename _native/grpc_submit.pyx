@@ -88,6 +88,7 @@ cdef void grpc_call_submit(GrpcCall* call) noexcept nogil:
     request.version = version
     request.method = call.method.number
     request.is_native = True
+    request.priority = call.priority
     request.deadline_us = call.deadline_us
     memcpy(request.traceparent, call.traceparent, call.traceparent_size)
     request.traceparent_size = call.traceparent_size

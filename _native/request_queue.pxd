@@ -9,6 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from tensorgate._native.dispatcher_state cimport Dispatcher, Lane, Line, Request, RequestList, VersionLine
+from tensorgate._native.posix cimport atomic_load
 from tensorgate._native.route_table cimport VersionState
 
 
@@ -52,8 +53,20 @@ cdef inline VersionLine* version_line_of(Line* line, VersionState* version) noex
     found = <VersionLine*>calloc(1, sizeof(VersionLine))
     if found is not NULL:
         found.version = version
+        found.weight = atomic_load(&version.weight)
+        line.heaviest = max(line.heaviest, found.weight)
         place[0] = found
     return found
+
+
+cdef inline void use_weights(Line* line) noexcept nogil:
+    """As they are now."""
+    cdef VersionLine* each = line.versions
+    line.heaviest = 0
+    while each is not NULL:
+        each.weight = atomic_load(&each.version.weight)
+        line.heaviest = max(line.heaviest, each.weight)
+        each = each.next
 
 
 cdef inline void version_line_leave(Line* line, VersionLine* version_line) noexcept nogil:
@@ -64,14 +77,27 @@ cdef inline void version_line_leave(Line* line, VersionLine* version_line) noexc
     while place[0] is not version_line:
         place = &place[0].next
     place[0] = version_line.next
+    if line.heaviest > 1:
+        use_weights(line)
     free(version_line)
+
+
+cdef inline size_t credit_of(const Line* line, const VersionLine* version_line) noexcept nogil:
+    """Requests of the version that the worker may have: less where a version of more weight wants it too, since a
+    worker serves in the order of arrival."""
+    cdef size_t credit = <size_t>atomic_load(&version_line.version.max_handed)
+    if credit == 0:
+        credit = line.credit
+    if version_line.weight == line.heaviest:
+        return credit
+    return max(credit * <size_t>version_line.weight // <size_t>line.heaviest, <size_t>1)
 
 
 cdef inline Request* next_waiting(Line* line) noexcept nogil:
     """The request to hand over next, or NULL; versions that wait and have credit take turns."""
     cdef VersionLine** place = &line.versions
     cdef VersionLine* found
-    while place[0] is not NULL and (place[0].num_queued == 0 or place[0].num_handed >= line.credit):
+    while place[0] is not NULL and (place[0].num_queued == 0 or place[0].num_handed >= credit_of(line, place[0])):
         place = &place[0].next
     found = place[0]
     if found is NULL:

@@ -7,6 +7,14 @@ a deadline or the worker's death needs to reach it.
 
 from libc.stdint cimport int64_t, uint64_t
 
+from tensorgate._native.admission cimport (
+    BOUND_NONE,
+    Bound,
+    end_displaced,
+    end_refused,
+    full_bound,
+    who_makes_room,
+)
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal, put_text, writer_init
 from tensorgate._native.dispatcher_state cimport (
     STAGE_HANDED,
@@ -23,6 +31,7 @@ from tensorgate._native.event_loop cimport monotonic_now_us
 from tensorgate._native.posix cimport atomic_add, atomic_load
 from tensorgate._native.request_end cimport NO_MEMORY_TEXT, end_with, end_with_text, expire, leave_line
 from tensorgate._native.request_queue cimport (
+    credit_of,
     list_append,
     next_waiting,
     queue_push,
@@ -40,6 +49,8 @@ cdef bint route_request(Dispatcher* dispatcher, Request* request) noexcept nogil
     cdef Line* line = NULL
     cdef Line* candidate
     cdef VersionLine* version_line
+    cdef Request* displaced = NULL
+    cdef Bound bound
     cdef uint64_t servable_handle = 0
     cdef int64_t fewest = 0
     cdef int64_t outstanding
@@ -66,13 +77,17 @@ cdef bint route_request(Dispatcher* dispatcher, Request* request) noexcept nogil
     if version_line is NULL:
         end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
         return False
-    if line.num_handed < line.max_handed and version_line.num_handed < line.credit and version_line.num_queued == 0:
+    if (
+        version_line.num_queued == 0 and line.num_handed < line.max_handed
+        and version_line.num_handed < credit_of(line, version_line)
+    ):
         return _hand(line, version_line, request, servable_handle)
-    if line.num_queued >= line.max_queued or request.payload_size > line.max_queued_bytes - line.queued_bytes:
-        dispatcher.counters.refused += 1
-        version_line_leave(line, version_line)
-        _end_refused(line, request)
-        return False
+    bound = full_bound(line, version_line, request)
+    if bound != BOUND_NONE:
+        displaced = who_makes_room(line, version_line, request, bound)
+        if displaced is NULL:
+            end_refused(line, version_line, request, bound)
+            return False
     if not queue_push(version_line, request):
         version_line_leave(line, version_line)
         end_with_text(request, RESOURCE_EXHAUSTED, NO_MEMORY_TEXT)
@@ -83,6 +98,8 @@ cdef bint route_request(Dispatcher* dispatcher, Request* request) noexcept nogil
     request.line = line
     request.version_line = version_line
     atomic_add(line.outstanding, 1)
+    if displaced is not NULL:
+        end_displaced(displaced)
     return True
 
 
@@ -96,26 +113,6 @@ cdef void _end_restarting(Request* request) noexcept nogil:
     put_text(
         &message, "} cannot be served just now: its worker is restarting and will load it again; retry.")
     end_with(request, UNAVAILABLE, &message)
-
-
-cdef void _end_refused(Line* line, Request* request) noexcept nogil:
-    cdef ByteWriter message
-    writer_init(&message)
-    put_text(&message, "The queue of ")
-    put_text(&message, line.name)
-    put_text(&message, " is full: ")
-    if line.num_queued >= line.max_queued:
-        put_decimal(&message, <int64_t>line.num_queued)
-        put_text(&message, " requests wait, max_queued_requests is ")
-        put_decimal(&message, <int64_t>line.max_queued)
-    else:
-        put_decimal(&message, <int64_t>line.queued_bytes)
-        put_text(&message, " bytes wait, this request has ")
-        put_decimal(&message, <int64_t>request.payload_size)
-        put_text(&message, ", max_queued_bytes is ")
-        put_decimal(&message, <int64_t>line.max_queued_bytes)
-    put_text(&message, "; retry later.")
-    end_with(request, RESOURCE_EXHAUSTED, &message)
 
 
 cdef bint _hand(

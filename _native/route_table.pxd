@@ -13,6 +13,10 @@ from tensorgate._native.proto_scan cimport ModelSpecView
 from tensorgate._native.request_stats cimport VersionStats
 
 
+cdef enum:
+    MAX_WEIGHT = 1000
+
+
 cdef struct Replica:
     uint64_t worker            # number of the worker's incarnation, see dispatcher.Worker
     uint64_t servable_handle   # the version's handle there
@@ -47,6 +51,10 @@ cdef struct VersionState:
     size_t num_signatures
     # Of 64 random bits: requests with one below it are logged, 0: none. The control plane sets it at any time.
     int64_t log_below          # atomic; its bits are a uint64_t's
+    # Admission, of each thread and worker. Set by the control plane at any time.
+    int64_t max_handed         # atomic; requests that the worker is handed at a time, 0: the line's credit
+    int64_t max_queued         # atomic; requests that wait, -1: as many as the line has room for
+    int64_t weight             # atomic; from 1 to MAX_WEIGHT
 
 
 cdef struct Label:
@@ -95,6 +103,9 @@ cdef class PublishedVersion:
     cdef int count_requests(self, size_t num_threads) except -1
     # What was counted, see DataPlane.request_stats.
     cdef list read_requests(self)
+
+    # See DataPlane.set_limits. Raises ValueError.
+    cdef int limit_requests(self, int64_t max_handed, int64_t max_queued, int64_t weight) except -1
 
     # The former set, the caller's to free once no thread can be using it; on failure the present one stays.
     cdef ReplicaSet* swap_replicas(self, replicas) except? NULL

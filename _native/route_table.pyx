@@ -190,6 +190,8 @@ cdef class PublishedVersion:
         self.state.name = _copy_of(utf8)
         self.state.name_size = <size_t>len(utf8)
         self.state.version = version
+        self.state.max_queued = -1
+        self.state.weight = 1
         # The default one comes first: it is asked for most, and is not to be the one too many.
         self._signatures = tuple(sorted(
             signatures, key=lambda each: (each.encode() != DEFAULT_SIGNATURE, each))[:NUM_SIGNATURES - 1])
@@ -258,6 +260,14 @@ cdef class PublishedVersion:
 
     def log_requests(self, double share):
         atomic_store(&self.state.log_below, <int64_t>share_of_randoms(share))
+
+    cdef int limit_requests(self, int64_t max_handed, int64_t max_queued, int64_t weight) except -1:
+        if max_handed < 0 or max_queued < -1 or not 1 <= weight <= MAX_WEIGHT:
+            raise ValueError(f"these limits cannot be: {max_handed}, {max_queued}, {weight}")
+        atomic_store(&self.state.max_handed, max_handed)
+        atomic_store(&self.state.max_queued, max_queued)
+        atomic_store(&self.state.weight, weight)
+        return 0
 
     def try_pin(self):
         # Under the GIL, as close is: nothing comes between the two.

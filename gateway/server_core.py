@@ -16,6 +16,7 @@ import zmq
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.access_tokens import Access, read_access_tokens
+from tensorgate.gateway.admission import Admission
 from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.aspired_version_policy import (
     AspiredVersionPolicy,
@@ -135,6 +136,8 @@ class ServerCore:
         # The dispatcher hears first: a loader that is told of a new worker may publish a version on it at once.
         self._pool.subscribe(self._dispatcher.add_worker, self._dispatcher.remove_worker)
         self._pool.subscribe(self._placement.add_worker, self._placement.remove_worker)
+        self._admission = Admission(self._model_settings, self._model_names, self._route_table)
+        self._pool.subscribe(self._admission.add_worker, self._admission.remove_worker)
 
         # A version's line.
         platforms: dict[str, str] = {}
@@ -187,6 +190,7 @@ class ServerCore:
             plan.check,
         )
         self._settings_of = self._model_config.settings_of
+        self._model_config.watch(lambda _current: self._admission.refresh())
         self._bus.subscribe(self._model_config.on_state)
         self._model_config_file = ModelConfigFile(
             options.model_config_file,

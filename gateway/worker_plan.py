@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from tensorgate.gateway.admission import limits_of
 from tensorgate.gateway.dispatch.devices import CPU, Slot, environment_of, slots_of
 from tensorgate.gateway.dispatch.supervisor import WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
@@ -146,6 +147,7 @@ class WorkerPlan:
         for field in asked:
             if getattr(settings, field) >= 1 << 15:
                 raise _invalid(f"{whose} set {field} to {getattr(settings, field)}, which no machine has")
+        limits_of(settings)
         if settings.golden_tolerance < 0:
             raise _invalid(f"{whose} set golden_tolerance to {settings.golden_tolerance}, below 0")
 

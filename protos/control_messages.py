@@ -13,6 +13,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | batching | – | queues |
 | profile | duration_ms | xspace, has_events |
 | end_profile | – | – |
+| weigh | weights | – |
 | stop | – | – |
 """
 
@@ -55,6 +56,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "batching": {},
     "profile": {"duration_ms": int},
     "end_profile": {},
+    "weigh": {"weights": dict},  # of models, by name; 1 for those that it does not have
     "stop": {},
 }
 
@@ -66,6 +68,7 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "batching": {"queues": list},  # each a JSON object: handle, name, version, signature and counters
     "profile": {"xspace": bytes, "has_events": bool},  # a serialized tensorflow.profiler.XSpace
     "end_profile": {},
+    "weigh": {},
     "stop": {},
 }
 

@@ -69,6 +69,9 @@ class CommandServer:
         # By handle; written by loader threads, one handle by one thread.
         self._servables: dict[int, Servable] = {}
         self._names: dict[int, tuple[str, int]] = {}
+        # Of models, by name. The lock: a version gets the newest, whether it or they come first.
+        self._weights: Mapping[str, int] = {}
+        self._weights_lock = threading.Lock()
         self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
         self._profiler = Profiler()
         self._stopping = False
@@ -77,6 +80,7 @@ class CommandServer:
             "hello": self._hello,
             "ping": self._ping,
             "batching": self._batching,
+            "weigh": self._weigh,
             "load": self._load,
             "unload": self._unload,
             "profile": self._profile,
@@ -174,6 +178,17 @@ class CommandServer:
                 queues.append(json.dumps({"handle": handle, "name": name, "version": version, **queue}))
         answer({"queues": queues})
 
+    def _weigh(self, request: ControlRequest, answer: Answer) -> None:
+        weights = request.fields["weights"]
+        if not all(isinstance(weight, int) and weight >= 1 for weight in weights.values()):
+            answer(ServingError(Code.INVALID_ARGUMENT, f"weights are positive numbers; they were {weights}"))
+            return
+        with self._weights_lock:
+            self._weights = weights
+            for handle, (name, _) in list(self._names.items()):
+                self._data_loop.set_weight(handle, self._weights.get(name, 1))
+        answer({})
+
     def _load(self, request: ControlRequest, answer: Answer) -> None:
         fields = request.fields
 
@@ -197,7 +212,9 @@ class CommandServer:
                 answer(ServingError(Code.INVALID_ARGUMENT, str(error)))
                 return
             self._servables[fields["handle"]] = servable
-            self._names[fields["handle"]] = (fields["name"], fields["version"])
+            with self._weights_lock:
+                self._names[fields["handle"]] = (fields["name"], fields["version"])
+                self._data_loop.set_weight(fields["handle"], self._weights.get(fields["name"], 1))
             answer({"signature_def_map": servable.signature_def_map, "load_us": took_us})
 
         self._loaders.submit(load)

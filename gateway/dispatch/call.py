@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Any, Protocol
 
 
@@ -25,8 +26,8 @@ class Method(IntEnum):
 class RequestMetadata:
     """What travels with a request beside its payload.
 
-    A larger ``priority`` leaves the gateway's queue earlier; equal ones leave in the order of arrival. ``traceparent``
-    is the W3C header's value, or empty.
+    A larger ``priority`` leaves the gateway's queue earlier; equal ones leave in the order of arrival. It is what
+    admission.priority makes of the client's header PRIORITY_HEADER. ``traceparent`` is the W3C header's value, or empty.
     """
 
     priority: int = 0
@@ -35,6 +36,15 @@ class RequestMetadata:
 
 
 NO_METADATA = RequestMetadata()
+
+# Of gRPC's metadata and of HTTP.
+PRIORITY_HEADER = "x-priority"
+
+
+@cache
+def metadata_of_priority(priority: int) -> RequestMetadata:
+    """Nothing but a priority; one of the three that there are."""
+    return RequestMetadata(priority=priority)
 
 
 @dataclass(frozen=True, slots=True)

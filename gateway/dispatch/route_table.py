@@ -21,6 +21,7 @@ from typing import Protocol
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate._native.route_table import PublishedVersion, Routes
+from tensorgate.gateway.admission import NO_LIMITS, AdmissionLimits
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.dispatch.worker import Replica
@@ -159,6 +160,7 @@ class RouteTable:
         self._snapshot = Snapshot({}, {})
         self._data_plane = data_plane
         self._log_shares: Mapping[str, float] = {}
+        self._limits_of: Callable[[str], AdmissionLimits] = lambda _name: NO_LIMITS
 
     @property
     def snapshot(self) -> Snapshot:
@@ -174,6 +176,7 @@ class RouteTable:
             raise ValueError(f"{servable_id} is published already")
         routed = RoutedVersion(servable_id, hosting)
         routed.published.log_requests(self._log_shares.get(servable_id.name, 0.0))
+        self._tell_limits(routed)
         self._tell_replicas(routed)
         hosting.watch_replicas(partial(self._tell_replicas, routed))
         added = {**old, servable_id.version: routed}
@@ -211,6 +214,14 @@ class RouteTable:
         for name, versions in self._snapshot.versions.items():
             for version in versions.values():
                 version.published.log_requests(self._log_shares.get(name, 0.0))
+
+    def set_limits(self, limits_of: Callable[[str], AdmissionLimits]) -> None:
+        """What each copy of a model's versions may have, by the model's name: of those that are published, and later
+        of others as they are. Native threads share it out equally, each getting at least one request at a time."""
+        self._limits_of = limits_of
+        for versions in self._snapshot.versions.values():
+            for version in versions.values():
+                self._tell_limits(version)
 
     def resolve(self, model_spec: ModelSpec) -> Pin:
         """The version that ``model_spec`` asks for, pinned.
@@ -265,6 +276,14 @@ class RouteTable:
                 }
             )
         )
+
+    def _tell_limits(self, routed: RoutedVersion) -> None:
+        if self._data_plane is None:
+            return
+        limits, num_threads = self._limits_of(routed.servable_id.name), self._data_plane.num_threads
+        max_queued = -1 if limits.max_queued_requests is None else limits.max_queued_requests // num_threads
+        max_handed = -(-limits.max_concurrent_requests // num_threads)
+        self._data_plane.set_limits(routed.published, max_handed, max_queued, limits.weight)
 
     def _tell_replicas(self, routed: RoutedVersion) -> None:
         if self._data_plane is not None:

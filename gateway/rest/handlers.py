@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
 from tensorgate.gateway.core.model_spec import ModelSpec
-from tensorgate.gateway.dispatch.call import NO_METADATA, Call, Method, Reply, RequestMetadata
+from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata, metadata_of_priority
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
@@ -86,7 +86,9 @@ def _joined(parts: list[bytes]) -> bytes:
 
 def metadata_of(head: RequestHead) -> RequestMetadata:
     """What a request takes along to its worker."""
-    return RequestMetadata(traceparent=head.traceparent) if head.traceparent else NO_METADATA
+    if not head.traceparent:
+        return metadata_of_priority(head.priority)
+    return RequestMetadata(priority=head.priority, traceparent=head.traceparent)
 
 
 class Handlers:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring
 
+from tensorgate._native import admission
+from tensorgate.gateway.dispatch.call import PRIORITY_HEADER
 from tensorgate.gateway.rest.status_codes import http_status
 from tensorgate.protos.status_codes import Code, ServingError
 
@@ -31,10 +33,14 @@ _HEADERS_THAT_MATTER = frozenset(
         b"origin",
         b"traceparent",
         b"transfer-encoding",
+        PRIORITY_HEADER.encode(),
     }
 )
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
+# Of what passes by itself clients are told when to come again, in seconds: there is no smaller number than that.
+_PASSING_CODES = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+_RETRY_HEADERS = ((b"retry-after", b"1"),)
 _HTTP_ORIGINS = (b"http://", b"https://")
 _GZIP_CODING = re.compile(rb"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.[0-9]*[1-9][0-9]*))?", re.IGNORECASE)
 
@@ -65,6 +71,8 @@ class RequestHead:
     accepts_gzip: bool = False
     expects_continue: bool = False
     has_http_origin: bool = False
+    priority: int = 0
+    """RequestMetadata.priority."""
     host: bytes = b""
     origin: bytes = b""
     """These two as they were sent, for who has to know whose page in a browser asks."""
@@ -101,6 +109,8 @@ class RequestHead:
             self.host = value
         elif name == b"traceparent":
             self.traceparent = value.strip()
+        elif name == PRIORITY_HEADER.encode():
+            self.priority = admission.priority(value.strip())
         else:  # origin
             self.origin = value
             self.has_http_origin = self.has_http_origin or any(scheme in value for scheme in _HTTP_ORIGINS)
@@ -121,7 +131,7 @@ def deflated_answer(body: bytes, content_type: bytes | None) -> Answer:
 
 def error_answer(error: ServingError) -> Answer:
     """The error JSON: the bare message, never cut."""
-    return json_error(http_status(error.code), error.message)
+    return json_error(http_status(error.code), error.message, _RETRY_HEADERS if error.code in _PASSING_CODES else ())
 
 
 def access_error(error: ServingError) -> Answer:
@@ -130,6 +140,6 @@ def access_error(error: ServingError) -> Answer:
     return replace(answer, headers=_CHALLENGE) if error.code is Code.UNAUTHENTICATED else answer
 
 
-def json_error(status: int, message: str) -> Answer:
+def json_error(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
     text = f'{{\n    "error": {encode_basestring(message)}\n}}'
-    return Answer(status, text.encode("utf-8", errors="surrogateescape"), JSON_TYPE)
+    return Answer(status, text.encode("utf-8", errors="surrogateescape"), JSON_TYPE, headers)

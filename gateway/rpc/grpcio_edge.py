@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from tensorgate._native import admission
 from tensorgate.gateway.access_tokens import Access
 from tensorgate.gateway.core.clock import Clock
-from tensorgate.gateway.dispatch.call import NO_METADATA, Method, RequestMetadata
+from tensorgate.gateway.dispatch.call import NO_METADATA, PRIORITY_HEADER, Method, RequestMetadata
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
 from tensorgate.gateway.rpc.incoming_call import UNEXPECTED_TEXT, Handler, Metadata
 from tensorgate.gateway.rpc.prediction_service import PredictionService
@@ -215,10 +216,16 @@ async def _refuse_unknown_method(_requests: Any, context: Any) -> None:
 
 
 def _read_metadata(context: Any) -> RequestMetadata:
-    for key, value in context.invocation_metadata():
-        if key == "traceparent":
-            return RequestMetadata(traceparent=value if isinstance(value, bytes) else value.encode("ascii", "replace"))
-    return NO_METADATA
+    found = {
+        key: value if isinstance(value, bytes) else value.encode("ascii", "replace")
+        for key, value in context.invocation_metadata()
+        if key in ("traceparent", PRIORITY_HEADER)
+    }
+    if not found:
+        return NO_METADATA
+    return RequestMetadata(
+        priority=admission.priority(found.get(PRIORITY_HEADER, b"")), traceparent=found.get("traceparent", b"")
+    )
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"O\n\x08PadValue\x12\r\n\x05input\x18\x01 \x01(\t\x12\x16\n\x0esignature_name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\x0c\"\x8e\x07\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x12\x1d\n\x10\x64one_marker_file\x18\x03 \x01(\tH\x01\x88\x01\x01\x12:\n\x10worker_isolation\x18\n \x01(\x0e\x32\x1b.tensorgate.WorkerIsolationH\x02\x88\x01\x01\x12\x15\n\x08replicas\x18\x0b \x01(\rH\x03\x88\x01\x01\x12\x0f\n\x07workers\x18\x0c \x03(\t\x12\"\n\x15num_execution_threads\x18\r \x01(\rH\x04\x88\x01\x01\x12)\n\x1cintra_op_parallelism_threads\x18\x0e \x01(\rH\x05\x88\x01\x01\x12)\n\x1cinter_op_parallelism_threads\x18\x0f \x01(\rH\x06\x88\x01\x01\x12\x1d\n\x10golden_tolerance\x18\x10 \x01(\x01H\x07\x88\x01\x01\x12/\n\x08\x62\x61tching\x18\x14 \x01(\x0e\x32\x18.tensorgate.BatchingModeH\x08\x88\x01\x01\x12\x1e\n\x11latency_target_ms\x18\x15 \x01(\x03H\t\x88\x01\x01\x12 \n\x13max_auto_batch_size\x18\x16 \x01(\x03H\n\x88\x01\x01\x12\'\n\tpad_value\x18\x17 \x03(\x0b\x32\x14.tensorgate.PadValue\x12 \n\x13\x63rop_padded_outputs\x18\x18 \x01(\x08H\x0b\x88\x01\x01\x12 \n\x13refuse_mixed_shapes\x18\x19 \x01(\x08H\x0c\x88\x01\x01\x42\x19\n\x17_aspired_version_policyB\x13\n\x11_done_marker_fileB\x13\n\x11_worker_isolationB\x0b\n\t_replicasB\x18\n\x16_num_execution_threadsB\x1f\n\x1d_intra_op_parallelism_threadsB\x1f\n\x1d_inter_op_parallelism_threadsB\x13\n\x11_golden_toleranceB\x0b\n\t_batchingB\x14\n\x12_latency_target_msB\x16\n\x14_max_auto_batch_sizeB\x16\n\x14_crop_padded_outputsB\x16\n\x14_refuse_mixed_shapes\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02*W\n\x0fWorkerIsolation\x12 \n\x1cWORKER_ISOLATION_UNSPECIFIED\x10\x00\x12\n\n\x06\x44\x45VICE\x10\x01\x12\t\n\x05MODEL\x10\x02\x12\x0b\n\x07VERSION\x10\x03*M\n\x0c\x42\x61tchingMode\x12\x18\n\x14\x42\x41TCHING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42\x41TCHING_OFF\x10\x01\x12\x11\n\rBATCHING_AUTO\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tensorgate/config/model_settings.proto\x12\ntensorgate\"O\n\x08PadValue\x12\r\n\x05input\x18\x01 \x01(\t\x12\x16\n\x0esignature_name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\x0c\"\xaa\x08\n\rModelSettings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x45\n\x16\x61spired_version_policy\x18\x02 \x01(\x0e\x32 .tensorgate.AspiredVersionPolicyH\x00\x88\x01\x01\x12\x1d\n\x10\x64one_marker_file\x18\x03 \x01(\tH\x01\x88\x01\x01\x12:\n\x10worker_isolation\x18\n \x01(\x0e\x32\x1b.tensorgate.WorkerIsolationH\x02\x88\x01\x01\x12\x15\n\x08replicas\x18\x0b \x01(\rH\x03\x88\x01\x01\x12\x0f\n\x07workers\x18\x0c \x03(\t\x12\"\n\x15num_execution_threads\x18\r \x01(\rH\x04\x88\x01\x01\x12)\n\x1cintra_op_parallelism_threads\x18\x0e \x01(\rH\x05\x88\x01\x01\x12)\n\x1cinter_op_parallelism_threads\x18\x0f \x01(\rH\x06\x88\x01\x01\x12\x1d\n\x10golden_tolerance\x18\x10 \x01(\x01H\x07\x88\x01\x01\x12/\n\x08\x62\x61tching\x18\x14 \x01(\x0e\x32\x18.tensorgate.BatchingModeH\x08\x88\x01\x01\x12\x1e\n\x11latency_target_ms\x18\x15 \x01(\x03H\t\x88\x01\x01\x12 \n\x13max_auto_batch_size\x18\x16 \x01(\x03H\n\x88\x01\x01\x12\'\n\tpad_value\x18\x17 \x03(\x0b\x32\x14.tensorgate.PadValue\x12 \n\x13\x63rop_padded_outputs\x18\x18 \x01(\x08H\x0b\x88\x01\x01\x12 \n\x13refuse_mixed_shapes\x18\x19 \x01(\x08H\x0c\x88\x01\x01\x12$\n\x17max_concurrent_requests\x18\x1a \x01(\rH\r\x88\x01\x01\x12 \n\x13max_queued_requests\x18\x1b \x01(\rH\x0e\x88\x01\x01\x12\x13\n\x06weight\x18\x1c \x01(\rH\x0f\x88\x01\x01\x42\x19\n\x17_aspired_version_policyB\x13\n\x11_done_marker_fileB\x13\n\x11_worker_isolationB\x0b\n\t_replicasB\x18\n\x16_num_execution_threadsB\x1f\n\x1d_intra_op_parallelism_threadsB\x1f\n\x1d_inter_op_parallelism_threadsB\x13\n\x11_golden_toleranceB\x0b\n\t_batchingB\x14\n\x12_latency_target_msB\x16\n\x14_max_auto_batch_sizeB\x16\n\x14_crop_padded_outputsB\x16\n\x14_refuse_mixed_shapesB\x1a\n\x18_max_concurrent_requestsB\x16\n\x14_max_queued_requestsB\t\n\x07_weight\"=\n\x11ModelSettingsList\x12(\n\x05model\x18\x01 \x03(\x0b\x32\x19.tensorgate.ModelSettings*t\n\x14\x41spiredVersionPolicy\x12&\n\"ASPIRED_VERSION_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_PRESERVING\x10\x01\x12\x17\n\x13RESOURCE_PRESERVING\x10\x02*W\n\x0fWorkerIsolation\x12 \n\x1cWORKER_ISOLATION_UNSPECIFIED\x10\x00\x12\n\n\x06\x44\x45VICE\x10\x01\x12\t\n\x05MODEL\x10\x02\x12\x0b\n\x07VERSION\x10\x03*M\n\x0c\x42\x61tchingMode\x12\x18\n\x14\x42\x41TCHING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42\x41TCHING_OFF\x10\x01\x12\x11\n\rBATCHING_AUTO\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tensorgate.config.model_settings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=1111
-  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=1227
-  _globals['_WORKERISOLATION']._serialized_start=1229
-  _globals['_WORKERISOLATION']._serialized_end=1316
-  _globals['_BATCHINGMODE']._serialized_start=1318
-  _globals['_BATCHINGMODE']._serialized_end=1395
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_start=1267
+  _globals['_ASPIREDVERSIONPOLICY']._serialized_end=1383
+  _globals['_WORKERISOLATION']._serialized_start=1385
+  _globals['_WORKERISOLATION']._serialized_end=1472
+  _globals['_BATCHINGMODE']._serialized_start=1474
+  _globals['_BATCHINGMODE']._serialized_end=1551
   _globals['_PADVALUE']._serialized_start=54
   _globals['_PADVALUE']._serialized_end=133
   _globals['_MODELSETTINGS']._serialized_start=136
-  _globals['_MODELSETTINGS']._serialized_end=1046
-  _globals['_MODELSETTINGSLIST']._serialized_start=1048
-  _globals['_MODELSETTINGSLIST']._serialized_end=1109
+  _globals['_MODELSETTINGS']._serialized_end=1202
+  _globals['_MODELSETTINGSLIST']._serialized_start=1204
+  _globals['_MODELSETTINGSLIST']._serialized_end=1265
 # @@protoc_insertion_point(module_scope)

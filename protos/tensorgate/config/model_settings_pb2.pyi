@@ -49,7 +49,7 @@ class PadValue(_message.Message):
     def __init__(self, input: _Optional[str] = ..., signature_name: _Optional[str] = ..., number: _Optional[float] = ..., text: _Optional[bytes] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "aspired_version_policy", "done_marker_file", "worker_isolation", "replicas", "workers", "num_execution_threads", "intra_op_parallelism_threads", "inter_op_parallelism_threads", "golden_tolerance", "batching", "latency_target_ms", "max_auto_batch_size", "pad_value", "crop_padded_outputs", "refuse_mixed_shapes")
+    __slots__ = ("name", "aspired_version_policy", "done_marker_file", "worker_isolation", "replicas", "workers", "num_execution_threads", "intra_op_parallelism_threads", "inter_op_parallelism_threads", "golden_tolerance", "batching", "latency_target_ms", "max_auto_batch_size", "pad_value", "crop_padded_outputs", "refuse_mixed_shapes", "max_concurrent_requests", "max_queued_requests", "weight")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ASPIRED_VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
     DONE_MARKER_FILE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,9 @@ class ModelSettings(_message.Message):
     PAD_VALUE_FIELD_NUMBER: _ClassVar[int]
     CROP_PADDED_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     REFUSE_MIXED_SHAPES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     aspired_version_policy: AspiredVersionPolicy
     done_marker_file: str
@@ -82,7 +85,10 @@ class ModelSettings(_message.Message):
     pad_value: _containers.RepeatedCompositeFieldContainer[PadValue]
     crop_padded_outputs: bool
     refuse_mixed_shapes: bool
-    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., done_marker_file: _Optional[str] = ..., worker_isolation: _Optional[_Union[WorkerIsolation, str]] = ..., replicas: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., num_execution_threads: _Optional[int] = ..., intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ..., golden_tolerance: _Optional[float] = ..., batching: _Optional[_Union[BatchingMode, str]] = ..., latency_target_ms: _Optional[int] = ..., max_auto_batch_size: _Optional[int] = ..., pad_value: _Optional[_Iterable[_Union[PadValue, _Mapping]]] = ..., crop_padded_outputs: bool = ..., refuse_mixed_shapes: bool = ...) -> None: ...
+    max_concurrent_requests: int
+    max_queued_requests: int
+    weight: int
+    def __init__(self, name: _Optional[str] = ..., aspired_version_policy: _Optional[_Union[AspiredVersionPolicy, str]] = ..., done_marker_file: _Optional[str] = ..., worker_isolation: _Optional[_Union[WorkerIsolation, str]] = ..., replicas: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., num_execution_threads: _Optional[int] = ..., intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ..., golden_tolerance: _Optional[float] = ..., batching: _Optional[_Union[BatchingMode, str]] = ..., latency_target_ms: _Optional[int] = ..., max_auto_batch_size: _Optional[int] = ..., pad_value: _Optional[_Iterable[_Union[PadValue, _Mapping]]] = ..., crop_padded_outputs: bool = ..., refuse_mixed_shapes: bool = ..., max_concurrent_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class ModelSettingsList(_message.Message):
     __slots__ = ("model",)

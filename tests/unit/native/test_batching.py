@@ -25,7 +25,7 @@ from tests.harness.batch_loop import DTYPES, BatchLoop, options, outputs_of, pre
 
 pytestmark = pytest.mark.usefixtures("libtensorflow")
 
-MODELS = ("half_plus_two", "rows", "pair", "slow", "echo", "softmax", "keeper", "examples", "counter")
+MODELS = ("half_plus_two", "rows", "pair", "slow", "echo", "softmax", "keeper", "examples", "counter", "mlp")
 ECHOED = {"float16": "half"}
 
 
@@ -442,3 +442,30 @@ def test_many_threads_of_many_clients_get_their_own(models: dict[str, Session], 
             assert outputs_of(reply)["sum"][1] == [sent[request_id] + 1]
         assert served.queues[0]["rows"] == len(sent)
         assert served.queues[0]["batches"] < len(sent)
+
+
+@pytest.mark.parametrize("weight", [1, 8])
+def test_batches_of_two_versions_go_by_weight_where_there_is_one(
+    models: dict[str, Session], tmp_path: pathlib.Path, weight: int
+) -> None:
+    count, other = 40, 77
+    alone = options(max_batch_size=32, max_enqueued_batches=1000, num_batch_threads=1)
+    # Too many rows for the thread that reads requests.
+    images = predict("predict_images", images=tensor(numpy.zeros((32, 784))))
+    with BatchLoop(models["mlp"], alone, tmp_path) as served:
+        served.loop.register_servable(other, models["mlp"], alone)
+        served.loop.register_servable(78, models["mlp"], options(max_batch_size=4000, num_batch_threads=1))
+        served.loop.set_weight(other, weight)
+        # Keeps the only thread while the others come in.
+        served.gateway.send(10_000, 78, predict("predict_images", images=tensor(numpy.zeros((4000, 784)))))
+        wait_until(lambda: any(queue["waiting"] == 0 for queue in served.loop.batch_queues(78)))
+        for i in range(count):
+            served.gateway.send(i, other, images)
+            served.gateway.send(1000 + i, 1, images)
+        replies = [served.gateway.receive() for _ in range(2 * count + 1)]
+        assert {reply.code for _, reply in replies} == {Code.OK}
+        served.loop.withdraw(other)
+        served.loop.withdraw(78)
+    first = [request_id for request_id, _ in replies if request_id != 10_000][:count]
+    ours = sum(request_id < 1000 for request_id in first)
+    assert ours > 0.7 * count if weight > 1 else ours < 0.7 * count

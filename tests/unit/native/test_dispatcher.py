@@ -294,6 +294,103 @@ def test_a_full_queue_refuses_with_the_name_of_the_limit_in_bytes(scene: Scene) 
     assert scene.load(worker) == (1, 1)
 
 
+def test_a_version_is_handed_no_more_than_its_limit_and_a_higher_one_holds_at_once(scene: Scene) -> None:
+    worker = scene.hosted(credit=4, max_queued=10)
+    scene.plane.set_limits(scene.version, 1, -1, 1)
+    for i in range(7):
+        scene.submit(i)
+    assert scene.load(worker) == (1, 6)
+    scene.plane.set_limits(scene.version, 3, -1, 1)
+    assert scene.load(worker) == (3, 4)
+    scene.plane.set_limits(scene.version, 0, -1, 1)
+    assert scene.load(worker) == (4, 3)
+    scene.plane.set_limits(scene.version, 2, -1, 1)
+    scene.settle()
+    scene.reply(worker, 0, 1, 2)
+    assert scene.load(worker) == (2, 2)
+
+
+def test_a_version_whose_part_of_the_queue_is_full_refuses_by_its_name_while_others_may_wait(scene: Scene) -> None:
+    scene.hosted(credit=1, max_queued=10)
+    other = PublishedVersion("n", 1)
+    scene.plane.publish(Routes({each.name: ([each], {}) for each in (scene.version, other)}))
+    scene.plane.set_replicas(other, [(1, 80)])
+    scene.plane.set_limits(scene.version, 0, 2, 1)
+    for i in range(4):
+        scene.submit(i)
+    assert scene.error(3) == (
+        Code.RESOURCE_EXHAUSTED,
+        b"The queue of m is full: 2 requests wait for worker-0, max_queued_requests of its settings is 2; retry later.",
+    )
+    for name in ("n0", "n1", "n2", "n3"):
+        scene.submit(name, version=other)
+    assert list(scene.outcomes) == [3]
+    scene.plane.set_limits(scene.version, 0, 0, 1)
+    scene.submit("none waits")
+    assert b"max_queued_requests of its settings is 0" in scene.error("none waits")[1]
+
+
+@pytest.mark.parametrize("whose", ["worker", "version"])
+def test_a_full_queue_gives_up_the_youngest_of_the_lowest_priority_for_a_higher_one(scene: Scene, whose: str) -> None:
+    worker = scene.hosted(credit=1, max_queued=4 if whose == "worker" else 10)
+    if whose == "version":
+        scene.plane.set_limits(scene.version, 0, 4, 1)
+    for owner, priority in (("runs", 0), ("old low", -1), ("low", -1), ("normal", 0), ("high", 1)):
+        scene.submit(owner, owner.encode(), priority=priority)
+    scene.submit("another low", priority=-1)
+    assert scene.error("another low")[0] == Code.RESOURCE_EXHAUSTED
+    scene.submit("another normal", b"another normal", priority=0)
+    assert scene.error("low") == (
+        Code.RESOURCE_EXHAUSTED,
+        b"The queue of worker-0 is full, and a request has come that goes before this one; retry later.",
+    )
+    scene.submit("another high", b"another high", priority=1)
+    assert scene.error("old low")[0] == Code.RESOURCE_EXHAUSTED
+    scene.submit("one high more", b"one high more", priority=1)
+    assert scene.error("another normal")[0] == Code.RESOURCE_EXHAUSTED
+    assert scene.counters["refused"] == 4
+    for index in range(5):
+        scene.reply(worker, index)
+    assert worker.payloads == [b"runs", b"high", b"another high", b"one high more", b"normal"]
+    assert scene.load(worker) == (0, 0)
+    assert scene.num_pins == 0
+
+
+def test_a_version_that_floods_the_queue_makes_room_for_another_by_their_weights(scene: Scene) -> None:
+    worker = scene.hosted(credit=1, max_queued=8)
+    other = PublishedVersion("n", 1)
+    scene.plane.publish(Routes({each.name: ([each], {}) for each in (scene.version, other)}))
+    scene.plane.set_replicas(other, [(worker.number, 80)])
+    scene.plane.set_limits(other, 0, -1, 3)
+    for i in range(12):
+        scene.submit(i)
+    assert sorted(scene.outcomes) == [9, 10, 11]
+    for i in range(12):
+        scene.submit(f"n{i}", version=other)
+    # One of each runs; of the eight that wait three quarters are the other's, and the flood's youngest have left.
+    assert [owner for owner in scene.outcomes if isinstance(owner, int)] == [9, 10, 11, 8, 7, 6, 5, 4, 3]
+    assert scene.load(worker) == (2, 8)
+    assert (scene.num_pins, other.num_pins) == (3, 7)
+
+
+def test_a_worker_has_of_each_version_as_much_as_their_weights_say_while_both_want_it(scene: Scene) -> None:
+    worker = scene.hosted(credit=6, max_queued=100)
+    other = PublishedVersion("n", 1)
+    scene.plane.publish(Routes({each.name: ([each], {}) for each in (scene.version, other)}))
+    scene.plane.set_replicas(other, [(worker.number, 80)])
+    scene.plane.set_limits(other, 0, -1, 3)
+    for i in range(20):
+        scene.submit(f"n{i}", b"n", version=other)
+        scene.submit(i, b"m")
+    scene.settle()
+    assert sorted(worker.payloads) == [b"m"] * 2 + [b"n"] * 6
+    scene.plane.set_limits(other, 0, -1, 1)
+    scene.settle()
+    assert sorted(worker.payloads) == [b"m"] * 6 + [b"n"] * 6
+    with pytest.raises(ValueError, match="cannot be"):
+        scene.plane.set_limits(other, 0, -1, 0)
+
+
 def test_removing_from_the_middle_of_the_queue_keeps_order_and_counts(scene: Scene) -> None:
     worker = scene.hosted(credit=1, max_queued_bytes=15)
     submissions = [scene.submit(i, b"%05d" % i) for i in range(4)]

@@ -117,6 +117,47 @@ def test_a_servable_is_withdrawn_when_its_last_request_has_been_answered(scene: 
     assert isinstance(withdrawn[0], PythonServable)
 
 
+@pytest.mark.parametrize("weight", [1, 3])
+def test_threads_are_shared_out_by_weight_where_there_is_one(weight: int) -> None:
+    """Two versions with more to do than the threads can: how far one is when the other has done all."""
+    count, done = 60, {1: 0, 2: 0}
+    done_meanwhile = 0
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    loop = DataLoop(context, "inproc://data", "inproc://cancels", EPOCH, 4)
+
+    def rest(*_: object) -> tuple[int, bytes, bytes]:
+        time.sleep(0.005)
+        return Code.OK, b"", b""
+
+    data = context.socket(zmq.DEALER)
+    try:
+        for handle in done:
+            loop.register_servable(handle, PythonServable(rest))
+        loop.start()
+        assert loop.set_weight(1, weight)
+        assert not loop.set_weight(99, weight)
+        data.set(zmq.LINGER, 0)
+        data.set(zmq.RCVTIMEO, TIMEOUT_MS)
+        data.connect("inproc://data")
+        for number in range(2 * count):
+            handle = 1 + number % 2
+            header = frame_header.pack_request(EPOCH, 10 * number + handle, 1, handle, -1, 0, False, b"")
+            data.send_multipart([header, b""])
+        for _ in range(2 * count):
+            header, _ = data.recv_multipart()
+            done[frame_header.unpack_reply(header)[1] % 10] += 1
+            if done[1] == count and not done_meanwhile:
+                done_meanwhile = done[2]
+    finally:
+        loop.stop()
+        data.close()
+        for handle in loop.handles:
+            loop.withdraw(handle)
+        context.term()
+    # A third of the first one's, and all of it.
+    assert (done_meanwhile < 0.6 * count) == (weight == 3)
+
+
 def test_a_registered_servable_is_kept_and_nothing_else_is_taken(scene: Scene) -> None:
     scene.loop.register_servable(4, PythonServable(lambda *_: (0, b"", b"kept")))
     gc.collect()

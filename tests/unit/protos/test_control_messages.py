@@ -76,6 +76,7 @@ VALUES = {
     list: st.lists(TEXTS, max_size=3),
     bool: st.booleans(),
     float: st.floats(allow_nan=False),
+    dict: st.dictionaries(TEXTS, INTEGERS, max_size=3),
 }
 # Whatever msgpack can carry, right or wrong.
 ANYTHING = st.recursive(

@@ -51,6 +51,17 @@ def test_protobuf_has_several_names(value: bytes, protobuf_type: bytes) -> None:
     assert head_with((b"Content-Type", value)).protobuf_type == protobuf_type
 
 
+@pytest.mark.parametrize(("value", "priority"), [(b"high", 1), (b" LOW ", -1), (b"normal", 0), (b"9", 0), (b"", 0)])
+def test_a_priority_is_one_of_three_and_anything_else_is_normal(value: bytes, priority: int) -> None:
+    assert head_with((b"X-Priority", value)).priority == priority
+
+
+@pytest.mark.parametrize("code", Code)
+def test_what_passes_by_itself_is_to_be_tried_again_in_a_second(code: Code) -> None:
+    answer = error_answer(ServingError(code, "m"))
+    assert (dict(answer.headers).get(b"retry-after") == b"1") == (answer.status in (429, 503))
+
+
 def test_an_error_is_written_as_pretty_json() -> None:
     answer = error_answer(ServingError(Code.NOT_FOUND, 'no "m", née\n/\udcff'))
     assert (answer.status, answer.content_type) == (404, b"application/json")
