@@ -100,6 +100,11 @@ class ModelConfigManager:
     def current(self) -> CurrentConfig:
         return self._current
 
+    @property
+    def model_names(self) -> list[str]:
+        """Of the current configuration, in its order; from any thread."""
+        return [model.name for model in self._current.models]
+
     def watch(self, on_current: Callable[[CurrentConfig], None]) -> None:
         """Has ``on_current`` called with every configuration that takes the place of another."""
         self._watchers.append(on_current)

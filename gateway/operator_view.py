@@ -65,7 +65,10 @@ class OperatorView:
         self._parts = parts
         self._clock = clock
         self.readiness = Readiness(
-            options.readiness, self._model_names, self._routed_versions, lambda: parts.placement.trouble
+            options.readiness,
+            lambda: parts.model_config.model_names,
+            self._routed_versions,
+            lambda: parts.placement.trouble,
         )
         parts.bus.subscribe(self.readiness.take)
         self._load_times = LoadTimes()
@@ -186,13 +189,9 @@ class OperatorView:
 
     # --- what is read, on any thread ----------------------------------------------------------------------------------
 
-    def _model_names(self) -> list[str]:
-        """Of the configuration."""
-        return [model.name for model in self._parts.model_config.current.models]
-
     def _all_model_names(self) -> list[str]:
         """Of the configuration, and of what there was before."""
-        return list(dict.fromkeys([*self._model_names(), *self._parts.monitor.names()]))
+        return list(dict.fromkeys([*self._parts.model_config.model_names, *self._parts.monitor.names()]))
 
     def _states(self) -> list[ServableState]:
         monitor = self._parts.monitor

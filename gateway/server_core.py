@@ -136,7 +136,7 @@ class ServerCore:
         # The dispatcher hears first: a loader that is told of a new worker may publish a version on it at once.
         self._pool.subscribe(self._dispatcher.add_worker, self._dispatcher.remove_worker)
         self._pool.subscribe(self._placement.add_worker, self._placement.remove_worker)
-        self._admission = Admission(self._model_settings, self._model_names, self._route_table)
+        self._admission = Admission(self._model_settings, lambda: self._model_config.model_names, self._route_table)
         self._pool.subscribe(self._admission.add_worker, self._admission.remove_worker)
 
         # A version's line.
