@@ -1,4 +1,4 @@
-"""What happens to calls that Python serves, on its way from the native threads to Python's event loop; a queue in C.
+"""What happens to calls that Python serves, on its way from the native threads to Python's event loop.
 
 Any thread. A CallHandle stands for one call on both sides: it outlives the call, and says so.
 """
@@ -7,7 +7,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 
 from tensorgate._native.event_loop cimport EventLoop
-from tensorgate._native.posix cimport pthread_mutex_t
+from tensorgate._native.wake_queue cimport QueueLink, WakeQueue
 
 cdef enum EventKind:
     EVENT_START = 1    # data: the metadata, see grpc_call; number: the method's index; deadline_us
@@ -24,7 +24,7 @@ cdef struct CallHandle:
 
 
 cdef struct CallEvent:
-    CallEvent* next
+    QueueLink link
     EventKind kind
     CallHandle* handle   # one reference is the event's
     uint8_t* data        # malloc'd, the event's; may be NULL
@@ -33,23 +33,14 @@ cdef struct CallEvent:
     int64_t deadline_us  # monotonic clock, -1: none
 
 
-cdef struct EventQueue:
-    pthread_mutex_t mutex
-    CallEvent* first
-    CallEvent* last
-    int fd               # eventfd, readable while there may be events
-
-
-# False: out of descriptors.
-cdef bint event_queue_init(EventQueue* queue) noexcept nogil
-cdef void event_queue_free(EventQueue* queue) noexcept nogil
 # Takes data over. False: out of memory; then data is freed.
-cdef bint event_queue_push(
-    EventQueue* queue, EventKind kind, CallHandle* handle, uint8_t* data, size_t size, int64_t number,
+cdef bint call_event_push(
+    WakeQueue* queue, EventKind kind, CallHandle* handle, uint8_t* data, size_t size, int64_t number,
     int64_t deadline_us) noexcept nogil
-# All that is there, in the order of pushing; the caller frees each with call_event_free.
-cdef CallEvent* event_queue_take(EventQueue* queue) noexcept nogil
+# For whoever took it from the queue.
 cdef void call_event_free(CallEvent* event) noexcept nogil
+# Frees the queue with the events that are left.
+cdef void call_events_free(WakeQueue* queue) noexcept nogil
 
 cdef CallHandle* call_handle_new(void* call, EventLoop* loop) noexcept nogil
 cdef void call_handle_hold(CallHandle* handle) noexcept nogil

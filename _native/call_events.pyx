@@ -1,64 +1,25 @@
-"""The queue of events of calls that Python serves.
+"""Events of calls that Python serves, and the handles that stand for those calls on both sides.
 
-Between grpc_call, on the edge's threads, and grpc_edge's Python face. A push wakes Python only if the queue was empty,
-so that a burst costs one wake-up.
-
-Source: eventfd(2).
+Between grpc_call, on the edge's threads, and grpc_edge's Python face, by way of a wake_queue.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from posix.unistd cimport close
 
 from tensorgate._native.event_loop cimport EventLoop
-from tensorgate._native.posix cimport (
-    EFD_CLOEXEC,
-    EFD_NONBLOCK,
-    atomic_add,
-    eventfd,
-    eventfd_read,
-    eventfd_write,
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_unlock,
-)
+from tensorgate._native.posix cimport atomic_add
+from tensorgate._native.wake_queue cimport wake_queue_close, wake_queue_free, wake_queue_push
 
 
-cdef bint event_queue_init(EventQueue* queue) noexcept nogil:
-    queue.first = NULL
-    queue.last = NULL
-    queue.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
-    if queue.fd < 0:
-        return False
-    pthread_mutex_init(&queue.mutex, NULL)
-    return True
-
-
-cdef void event_queue_free(EventQueue* queue) noexcept nogil:
-    cdef CallEvent* event = queue.first
-    cdef CallEvent* following
-    while event is not NULL:
-        following = event.next
-        call_event_free(event)
-        event = following
-    queue.first = NULL
-    queue.last = NULL
-    close(queue.fd)
-    pthread_mutex_destroy(&queue.mutex)
-
-
-cdef bint event_queue_push(
-    EventQueue* queue, EventKind kind, CallHandle* handle, uint8_t* data, size_t size, int64_t number,
+cdef bint call_event_push(
+    WakeQueue* queue, EventKind kind, CallHandle* handle, uint8_t* data, size_t size, int64_t number,
     int64_t deadline_us,
 ) noexcept nogil:
     cdef CallEvent* event = <CallEvent*>malloc(sizeof(CallEvent))
-    cdef bint was_empty
     if event is NULL:
         free(data)
         return False
-    event.next = NULL
     event.kind = kind
     event.handle = handle
     event.data = data
@@ -66,29 +27,17 @@ cdef bint event_queue_push(
     event.number = number
     event.deadline_us = deadline_us
     call_handle_hold(handle)
-    pthread_mutex_lock(&queue.mutex)
-    was_empty = queue.last is NULL
-    if was_empty:
-        queue.first = event
-    else:
-        queue.last.next = event
-    queue.last = event
-    pthread_mutex_unlock(&queue.mutex)
-    if was_empty:
-        eventfd_write(queue.fd, 1)
-    return True
+    return wake_queue_push(queue, &event.link)
 
 
-cdef CallEvent* event_queue_take(EventQueue* queue) noexcept nogil:
-    cdef CallEvent* first
-    cdef uint64_t ignored
-    eventfd_read(queue.fd, &ignored)
-    pthread_mutex_lock(&queue.mutex)
-    first = queue.first
-    queue.first = NULL
-    queue.last = NULL
-    pthread_mutex_unlock(&queue.mutex)
-    return first
+cdef void call_events_free(WakeQueue* queue) noexcept nogil:
+    cdef QueueLink* link = wake_queue_close(queue)
+    cdef QueueLink* following
+    while link is not NULL:
+        following = link.next
+        call_event_free(<CallEvent*>link)
+        link = following
+    wake_queue_free(queue)
 
 
 cdef void call_event_free(CallEvent* event) noexcept nogil:

@@ -1,9 +1,9 @@
 """Requests of Python's edges on their way through a native thread, and their outcomes on the way back.
 
 On a request's line: REST or grpcio edge → completion_queue → dispatcher ‖ worker. A request is a ticket: made on the
-submitter's thread, posted to a native thread, and put on the submitter's queue with its outcome. An eventfd is rung
-once for all outcomes that pile up until the queue is drained. Native threads never take the GIL: what only it allows,
-such as releasing a buffer of Python's that was sent without a copy, is left to the next drain or submit.
+submitter's thread, posted to a native thread, and put on the submitter's queue with its outcome. Native threads never
+take the GIL: what only it allows, such as releasing a buffer of Python's that was sent without a copy, is left to the
+next drain or submit.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -13,28 +13,24 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
-from posix.unistd cimport close
 
 from tensorgate._native.data_plane cimport DataPlane, DataThread, HeldBuffer
 from tensorgate._native.dispatcher cimport dispatcher_submit
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Outcome, Request
 from tensorgate._native.event_loop cimport Task
-from tensorgate._native.posix cimport (
-    EFD_CLOEXEC,
-    EFD_NONBLOCK,
-    atomic_add,
-    eventfd,
-    eventfd_read,
-    eventfd_write,
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_t,
-    pthread_mutex_unlock,
-)
+from tensorgate._native.posix cimport atomic_add, eventfd_write, pthread_mutex_lock, pthread_mutex_unlock
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_end cimport dispatcher_cancel, request_free, request_new
 from tensorgate._native.route_table cimport PublishedVersion, signature_place
+from tensorgate._native.wake_queue cimport (
+    QueueLink,
+    WakeQueue,
+    wake_queue_close,
+    wake_queue_free,
+    wake_queue_init,
+    wake_queue_push,
+    wake_queue_take,
+)
 from tensorgate._native.zmq_api cimport message_of_copy, zmq, zmq_msg_t
 
 
@@ -48,17 +44,13 @@ cdef enum:
 cdef struct QueueState:
     # What native threads know of a CompletionQueue; freed with the last reference.
     int64_t refs            # atomic
-    int event_fd
-    pthread_mutex_t mutex   # guards the rest
-    bint is_closed          # nobody drains any more
-    Ticket* first
-    Ticket* last
+    WakeQueue outcomes      # Tickets; closed when nobody drains any more
 
 
 cdef struct Ticket:
     # One request of Python's: belongs to its thread until on_done, then to the queue. Freed with the last reference:
     # its outcome's, and that of a cancel on its way.
-    Ticket* next
+    QueueLink link
     int64_t refs            # atomic
     uint64_t number
     DataThread* thread
@@ -82,8 +74,7 @@ cdef struct Ticket:
 
 cdef void _drop_queue(QueueState* queue) noexcept nogil:
     if atomic_add(&queue.refs, -1) == 0:
-        close(queue.event_fd)
-        pthread_mutex_destroy(&queue.mutex)
+        wake_queue_free(&queue.outcomes)
         free(queue)
 
 
@@ -97,8 +88,6 @@ cdef void _drop_ticket(Ticket* ticket) noexcept nogil:
 
 cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
     cdef Ticket* ticket = <Ticket*>request.owner
-    cdef QueueState* queue = ticket.queue
-    cdef bint was_empty
     ticket.request = NULL
     ticket.code = outcome.code
     ticket.queue_us = outcome.queue_us
@@ -113,22 +102,8 @@ cdef void _on_done(Request* request, const Outcome* outcome) noexcept nogil:
     if outcome.payload is not NULL:
         zmq.msg_move(&ticket.payload, outcome.payload)
         ticket.is_shared = outcome.is_shared
-    pthread_mutex_lock(&queue.mutex)
-    if queue.is_closed:
-        pthread_mutex_unlock(&queue.mutex)
+    if not wake_queue_push(&ticket.queue.outcomes, &ticket.link):
         _drop_ticket(ticket)
-        return
-    was_empty = queue.last is NULL
-    ticket.next = NULL
-    if was_empty:
-        queue.first = ticket
-    else:
-        queue.last.next = ticket
-    queue.last = ticket
-    if was_empty:
-        # With the mutex: the queue would else be free to go.
-        eventfd_write(queue.event_fd, 1)
-    pthread_mutex_unlock(&queue.mutex)
 
 
 cdef size_t _signature_of(Request* request) noexcept nogil:
@@ -168,7 +143,7 @@ cdef void _release_later(void* data, void* hint) noexcept nogil:
     held.released.first = held
     pthread_mutex_unlock(&held.released.mutex)
     # held may be gone by now.
-    eventfd_write(queue.event_fd, 1)
+    eventfd_write(queue.outcomes.fd, 1)
     _drop_queue(queue)
 
 
@@ -237,34 +212,26 @@ cdef class CompletionQueue:
         if self._state is NULL:
             raise MemoryError
         self._state.refs = 1
-        pthread_mutex_init(&self._state.mutex, NULL)
-        self._state.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
-        if self._state.event_fd < 0:
-            pthread_mutex_destroy(&self._state.mutex)
+        if not wake_queue_init(&self._state.outcomes):
             free(self._state)
             self._state = NULL
             raise OSError("eventfd failed: too many open files?")
 
     def __dealloc__(self):
+        cdef QueueLink* link
         cdef Ticket* ticket
-        cdef Ticket* following
         if self._state is NULL:
             return
-        pthread_mutex_lock(&self._state.mutex)
-        self._state.is_closed = True
-        ticket = self._state.first
-        self._state.first = NULL
-        self._state.last = NULL
-        pthread_mutex_unlock(&self._state.mutex)
-        while ticket is not NULL:
-            following = ticket.next
+        link = wake_queue_close(&self._state.outcomes)
+        while link is not NULL:
+            ticket = <Ticket*>link
+            link = link.next
             _drop_ticket(ticket)
-            ticket = following
         _drop_queue(self._state)
 
     @property
     def event_fd(self):
-        return self._state.event_fd
+        return self._state.outcomes.fd
 
     @property
     def num_pending(self):
@@ -358,20 +325,15 @@ cdef class CompletionQueue:
         return 0
 
     def drain(self):
+        cdef QueueLink* link = wake_queue_take(&self._state.outcomes)
         cdef Ticket* ticket
-        cdef Ticket* following
         cdef Submission submission
-        cdef uint64_t ignored
         completed = []
-        eventfd_read(self._state.event_fd, &ignored)
+        # After the queue's descriptor has been read, which whoever lets go of one rings, too.
         self._plane._release_buffers()
-        pthread_mutex_lock(&self._state.mutex)
-        ticket = self._state.first
-        self._state.first = NULL
-        self._state.last = NULL
-        pthread_mutex_unlock(&self._state.mutex)
-        while ticket is not NULL:
-            following = ticket.next
+        while link is not NULL:
+            ticket = <Ticket*>link
+            link = link.next
             submission = self._submissions.pop(ticket.number, None)
             if submission is not None:  # else it was cancelled
                 submission._ticket = NULL
@@ -384,5 +346,4 @@ cdef class CompletionQueue:
                 ))
                 submission._owner = None
             _drop_ticket(ticket)
-            ticket = following
         return completed

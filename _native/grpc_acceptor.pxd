@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int64_t
 
-from tensorgate._native.call_events cimport EventQueue
 from tensorgate._native.event_loop cimport EventLoop, Timer, Watch
 from tensorgate._native.grpc_state cimport Budget, GrpcServer
+from tensorgate._native.wake_queue cimport WakeQueue
 
 cdef struct Edge
 
@@ -29,7 +29,7 @@ cdef struct Edge:
     int last_chosen
     Listener* listeners   # the first thread's
     Budget budget
-    EventQueue events
+    WakeQueue events
 
 
 # A zeroed listener for a listening, non-blocking stream socket, which it takes over once it listens.

@@ -11,7 +11,7 @@ from libc.stdint cimport UINT32_MAX, int32_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from tensorgate._native.call_events cimport EVENT_DRAINED, event_queue_push
+from tensorgate._native.call_events cimport EVENT_DRAINED, call_event_push
 from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_message cimport assembler_free, message_free
 from tensorgate._native.grpc_state cimport GrpcCall, OutMessage, count_held
@@ -71,7 +71,7 @@ cdef void _free_out(GrpcCall* call, OutMessage* message) noexcept nogil:
     call.out_bytes -= message.payload_size
     call.stream.connection.held_bytes -= message.payload_size
     if message.reports and call.handle is not NULL:
-        event_queue_push(call.server.events, EVENT_DRAINED, call.handle, NULL, 0, 0, -1)
+        call_event_push(call.server.events, EVENT_DRAINED, call.handle, NULL, 0, 0, -1)
     zmq.msg_close(&message.payload)
     free(message)
 

@@ -19,9 +19,9 @@ from tensorgate._native.call_events cimport (
     EVENT_END,
     EVENT_MESSAGE,
     EVENT_START,
+    call_event_push,
     call_handle_new,
     call_handle_release,
-    event_queue_push,
 )
 from tensorgate._native.dispatcher_state cimport Dispatcher
 from tensorgate._native.event_loop cimport EventLoop, Timer, timer_cancel, timer_init, timer_set
@@ -97,7 +97,7 @@ cdef void _take_plain(GrpcCall* call, Message* message) noexcept nogil:
     if call.handle is not NULL:
         # Such calls have no arena: their messages are in malloc's memory.
         call.unacknowledged += message.size
-        if not event_queue_push(
+        if not call_event_push(
             call.server.events, EVENT_MESSAGE, call.handle, message.data, message.size, 0, -1,
         ):
             grpc_call_fail(call, RESOURCE_EXHAUSTED, "Out of memory")
@@ -214,7 +214,7 @@ cdef void _on_end(Http2Stream* stream) noexcept nogil:
     if not assembler_is_between_messages(&call.assembler):
         grpc_call_fail(call, INTERNAL, "The stream ended in the middle of a message")
     elif call.handle is not NULL:
-        event_queue_push(call.server.events, EVENT_END, call.handle, NULL, 0, 0, -1)
+        call_event_push(call.server.events, EVENT_END, call.handle, NULL, 0, 0, -1)
     elif not call.has_message:
         # A unary call without its message; an empty message would be there, with a prefix.
         grpc_call_fail(call, INTERNAL, "")
@@ -270,7 +270,7 @@ cdef void _start(GrpcCall* call) noexcept nogil:
     if call.handle is NULL:
         grpc_call_fail(call, RESOURCE_EXHAUSTED, "Out of memory")
         return
-    if not event_queue_push(
+    if not call_event_push(
         server.events, EVENT_START, call.handle, call.metadata.data, call.metadata.size, call.method - server.methods,
         call.deadline_us,
     ):
@@ -308,7 +308,7 @@ cdef Http2Stream* _on_request(Http2Handler* handler, Http2Connection* connection
 
 cdef void _leave_python(GrpcCall* call) noexcept nogil:
     """Tells Python that the call is over, and is not reached by Python any more."""
-    event_queue_push(call.server.events, EVENT_CLOSED, call.handle, NULL, 0, 0, -1)
+    call_event_push(call.server.events, EVENT_CLOSED, call.handle, NULL, 0, 0, -1)
     call.handle.call = NULL
     call_handle_release(call.handle)
     call.handle = NULL

@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from tensorgate._native.access_tokens cimport AccessTokens, TokenTable
-from tensorgate._native.call_events cimport event_queue_free, event_queue_init
+from tensorgate._native.call_events cimport call_events_free
 from tensorgate._native.data_plane cimport DataPlane
 from tensorgate._native.event_loop cimport loop_call
 from tensorgate._native.grpc_acceptor cimport (
@@ -35,6 +35,7 @@ from tensorgate._native.inflater cimport inflater_free
 from tensorgate._native.openssl_api cimport SSL_CTX
 from tensorgate._native.posix cimport atomic_load
 from tensorgate._native.tls_context cimport TlsContext
+from tensorgate._native.wake_queue cimport wake_queue_init
 
 from tensorgate._native import nghttp2_api, zlib_api
 
@@ -131,7 +132,7 @@ cdef class GrpcEdge:
         self._plane = plane
         self._take_methods(methods)
         self.edge.budget.limit = max_held_bytes
-        if not event_queue_init(&self.edge.events):
+        if not wake_queue_init(&self.edge.events):
             raise OSError("eventfd failed: too many open files?")
         self._has_events = True
         http2_limits.max_concurrent_streams = max_concurrent_streams
@@ -198,7 +199,7 @@ cdef class GrpcEdge:
             http2_server_free(&self.edge.threads[i].server.http2)
         free(self.edge.threads)
         if self._has_events:
-            event_queue_free(&self.edge.events)
+            call_events_free(&self.edge.events)
         for i in range(self._num_methods):
             free(self._methods[i].path)
         free(self._methods)

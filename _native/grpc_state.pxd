@@ -9,13 +9,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tensorgate._native.access_tokens cimport TokenTable
 from tensorgate._native.byte_writer cimport ByteWriter
-from tensorgate._native.call_events cimport CallHandle, EventQueue
+from tensorgate._native.call_events cimport CallHandle
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Dispatcher, Request
 from tensorgate._native.event_loop cimport Timer
 from tensorgate._native.grpc_message cimport Message, MessageAssembler, assembler_held
 from tensorgate._native.http2_state cimport Http2Server, Http2Stream
 from tensorgate._native.inflater cimport Inflater, Inflation
 from tensorgate._native.posix cimport atomic_add, atomic_load
+from tensorgate._native.wake_queue cimport WakeQueue
 from tensorgate._native.zmq_api cimport zmq_msg_t
 
 
@@ -62,7 +63,7 @@ cdef struct GrpcServer:
     const TokenTable* tokens     # NULL: nobody is asked for one
     GrpcLimits limits
     Budget* budget
-    EventQueue* events
+    WakeQueue* events
     Inflater inflater
     GrpcCounters counters
 

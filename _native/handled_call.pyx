@@ -15,16 +15,15 @@ from tensorgate._native cimport call_events
 from tensorgate._native.call_events cimport (
     CallEvent,
     CallHandle,
-    EventQueue,
     call_event_free,
     call_handle_hold,
     call_handle_release,
-    event_queue_take,
 )
 from tensorgate._native.event_loop cimport Task, loop_post
 from tensorgate._native.grpc_answer cimport grpc_call_finish, grpc_call_send
 from tensorgate._native.grpc_call cimport grpc_call_acknowledge
 from tensorgate._native.grpc_state cimport GrpcCall
+from tensorgate._native.wake_queue cimport QueueLink, wake_queue_take
 
 EVENT_START = call_events.EVENT_START
 EVENT_MESSAGE = call_events.EVENT_MESSAGE
@@ -146,13 +145,14 @@ cdef list _read_metadata(const CallEvent* event):
     return metadata
 
 
-cdef list take_call_events(EventQueue* queue, dict calls):
-    cdef CallEvent* event = event_queue_take(queue)
-    cdef CallEvent* following
+cdef list take_call_events(WakeQueue* queue, dict calls):
+    cdef QueueLink* link = wake_queue_take(queue)
+    cdef CallEvent* event
     cdef HandledCall call
     cdef list taken = []
-    while event is not NULL:
-        following = event.next
+    while link is not NULL:
+        event = <CallEvent*>link
+        link = link.next
         key = <size_t>event.handle
         if event.kind == call_events.EVENT_START:
             call = HandledCall.__new__(HandledCall)
@@ -172,5 +172,4 @@ cdef list take_call_events(EventQueue* queue, dict calls):
                 <int>event.kind, call, PyBytes_FromStringAndSize(<const char*>event.data, <Py_ssize_t>event.size)
                 if event.size else b""))
         call_event_free(event)
-        event = following
     return taken

@@ -1,7 +1,7 @@
+from tensorgate._native.shared_library import LibraryError as LibraryError
+
 BUNDLED_LIBRARY: str
 LIBRARY: str
-
-class LibraryError(RuntimeError): ...
 
 def load_library() -> str:
     """Opens libnghttp2 and returns its version, such as "1.52.0"; later calls return at once. Raises LibraryError."""

@@ -1,7 +1,6 @@
-SYSTEM_LIBRARIES: tuple[str, ...]
+from tensorgate._native.shared_library import LibraryError as LibraryError
 
-class LibraryError(RuntimeError):
-    """There is no OpenSSL, or it lacks what the edge needs."""
+SYSTEM_LIBRARIES: tuple[str, ...]
 
 def load_library() -> str:
     """OpenSSL's version. Opens the library the first time; raises LibraryError if that fails."""

@@ -1,7 +1,7 @@
+from tensorgate._native.shared_library import LibraryError as LibraryError
+
 FRAMEWORK_LIBRARY: str
 CC_LIBRARY: str
-
-class LibraryError(RuntimeError): ...
 
 def library_folder() -> str:
     """The folder of the installed tensorflow package, found without importing it. Raises LibraryError."""

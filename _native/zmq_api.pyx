@@ -4,10 +4,8 @@ First thing a process does that has a native data plane. pyzmq's own extension m
 look-up on its handle also searches the libraries it depends on, which is where libzmq is, whatever the wheel calls it.
 Any thread; idempotent, under the GIL.
 
-Source: zmq.h, zmq_getsockopt(3) on ZMQ_FD; dlopen(3), dlsym(3).
+Source: zmq.h, zmq_getsockopt(3) on ZMQ_FD.
 """
-
-import os
 
 import zmq.backend.cython._zmq as pyzmq_extension
 
@@ -16,24 +14,11 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset, strlen
 
-
-cdef extern from "<dlfcn.h>" nogil:
-    void* dlopen(const char* path, int flags)
-    void* dlsym(void* handle, const char* name)
-    char* dlerror()
-    int RTLD_NOW
-    int RTLD_LOCAL
+from tensorgate._native.shared_library cimport symbol_of, open_library
 
 
 memset(&zmq, 0, sizeof(ZmqApi))
 cdef bint _loaded = False
-
-
-cdef void* _symbol(void* handle, const char* name) except NULL:
-    cdef void* symbol = dlsym(handle, name)
-    if symbol is NULL:
-        raise RuntimeError(f"libzmq has no function {name.decode()}; tensorgate needs libzmq 4.1 or later in pyzmq")
-    return symbol
 
 
 def load_library():
@@ -41,32 +26,29 @@ def load_library():
     cdef void* handle
     if _loaded:
         return
-    path = os.fsencode(pyzmq_extension.__file__)
-    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL)
-    if handle is NULL:
-        raise RuntimeError(f"cannot open {os.fsdecode(path)}: {dlerror().decode(errors='replace')}")
-    zmq.last_error = <int (*)() noexcept nogil>_symbol(handle, b"zmq_errno")
-    zmq.strerror = <const char* (*)(int) noexcept nogil>_symbol(handle, b"zmq_strerror")
-    zmq.ctx_new = <void* (*)() noexcept nogil>_symbol(handle, b"zmq_ctx_new")
-    zmq.ctx_term = <int (*)(void*) noexcept nogil>_symbol(handle, b"zmq_ctx_term")
-    zmq.socket = <void* (*)(void*, int) noexcept nogil>_symbol(handle, b"zmq_socket")
-    zmq.close = <int (*)(void*) noexcept nogil>_symbol(handle, b"zmq_close")
-    zmq.bind = <int (*)(void*, const char*) noexcept nogil>_symbol(handle, b"zmq_bind")
-    zmq.connect = <int (*)(void*, const char*) noexcept nogil>_symbol(handle, b"zmq_connect")
-    zmq.setsockopt = <int (*)(void*, int, const void*, size_t) noexcept nogil>_symbol(handle, b"zmq_setsockopt")
-    zmq.getsockopt = <int (*)(void*, int, void*, size_t*) noexcept nogil>_symbol(handle, b"zmq_getsockopt")
-    zmq.msg_init = <int (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_init")
-    zmq.msg_init_size = <int (*)(zmq_msg_t*, size_t) noexcept nogil>_symbol(handle, b"zmq_msg_init_size")
+    handle = open_library(pyzmq_extension.__file__)
+    zmq.last_error = <int (*)() noexcept nogil>symbol_of(handle, b"zmq_errno")
+    zmq.strerror = <const char* (*)(int) noexcept nogil>symbol_of(handle, b"zmq_strerror")
+    zmq.ctx_new = <void* (*)() noexcept nogil>symbol_of(handle, b"zmq_ctx_new")
+    zmq.ctx_term = <int (*)(void*) noexcept nogil>symbol_of(handle, b"zmq_ctx_term")
+    zmq.socket = <void* (*)(void*, int) noexcept nogil>symbol_of(handle, b"zmq_socket")
+    zmq.close = <int (*)(void*) noexcept nogil>symbol_of(handle, b"zmq_close")
+    zmq.bind = <int (*)(void*, const char*) noexcept nogil>symbol_of(handle, b"zmq_bind")
+    zmq.connect = <int (*)(void*, const char*) noexcept nogil>symbol_of(handle, b"zmq_connect")
+    zmq.setsockopt = <int (*)(void*, int, const void*, size_t) noexcept nogil>symbol_of(handle, b"zmq_setsockopt")
+    zmq.getsockopt = <int (*)(void*, int, void*, size_t*) noexcept nogil>symbol_of(handle, b"zmq_getsockopt")
+    zmq.msg_init = <int (*)(zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_init")
+    zmq.msg_init_size = <int (*)(zmq_msg_t*, size_t) noexcept nogil>symbol_of(handle, b"zmq_msg_init_size")
     zmq.msg_init_data = <int (*)(
         zmq_msg_t*, void*, size_t, void (*)(void*, void*) noexcept nogil, void*
-    ) noexcept nogil>_symbol(handle, b"zmq_msg_init_data")
-    zmq.msg_close = <int (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_close")
-    zmq.msg_move = <int (*)(zmq_msg_t*, zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_move")
-    zmq.msg_send = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>_symbol(handle, b"zmq_msg_send")
-    zmq.msg_recv = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>_symbol(handle, b"zmq_msg_recv")
-    zmq.msg_data = <void* (*)(zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_data")
-    zmq.msg_size = <size_t (*)(const zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_size")
-    zmq.msg_more = <int (*)(const zmq_msg_t*) noexcept nogil>_symbol(handle, b"zmq_msg_more")
+    ) noexcept nogil>symbol_of(handle, b"zmq_msg_init_data")
+    zmq.msg_close = <int (*)(zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_close")
+    zmq.msg_move = <int (*)(zmq_msg_t*, zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_move")
+    zmq.msg_send = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>symbol_of(handle, b"zmq_msg_send")
+    zmq.msg_recv = <int (*)(zmq_msg_t*, void*, int) noexcept nogil>symbol_of(handle, b"zmq_msg_recv")
+    zmq.msg_data = <void* (*)(zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_data")
+    zmq.msg_size = <size_t (*)(const zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_size")
+    zmq.msg_more = <int (*)(const zmq_msg_t*) noexcept nogil>symbol_of(handle, b"zmq_msg_more")
     _loaded = True
 
 

@@ -27,6 +27,7 @@ from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.worker_pool import AnySupervisor, WorkerPool
 from tensorgate.gateway.model_config_manager import ModelConfigManager
 from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
+from tensorgate.gateway.monitoring.log_thread import LogThread
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
 from tensorgate.gateway.monitoring.readiness import Readiness
@@ -84,14 +85,16 @@ class OperatorView:
             self.grpcio_counts,
             lambda: self._request_logger.counts,
         )
+        self._request_log_thread = LogThread("request-log", self._request_logger.write)
         parts.model_config.watch(lambda current: self._log_requests_of(current.models))
         self._access_log_file: logging.Handler | None = None
         self.traces = make_traces() if options.tracing else None
-        self._access_log = AccessLog(
+        access_log = AccessLog(
             parts.data_plane,
             writes_lines=bool(options.access_log),
             on_records=None if self.traces is None else self.traces.take,
         )
+        self._access_log_thread = LogThread("access-log", access_log.write)
 
     # --- what it makes for others -------------------------------------------------------------------------------------
 
@@ -168,13 +171,14 @@ class OperatorView:
         if options.access_log or self.traces is not None:
             share = options.access_log_sample if options.access_log else 0.0
             self._parts.data_plane.sample_requests(share, self.traces is not None)
-            self._access_log.start()
+            self._access_log_thread.start()
         self._log_requests_of(options.models)
 
     async def close_logs(self) -> None:
         """Writes and sends what is left, while the data plane can still be read. Fine if they never opened."""
-        await asyncio.to_thread(self._access_log.stop)
-        await asyncio.to_thread(self._request_logger.stop)
+        await asyncio.to_thread(self._access_log_thread.stop)
+        await asyncio.to_thread(self._request_log_thread.stop)
+        self._request_logger.close()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
         if self._access_log_file is not None:
@@ -185,6 +189,8 @@ class OperatorView:
         """Has the requests of those models logged that say so, and of no others."""
         configs = {model.name: model.logging_config for model in models if model.logging_config is not None}
         self._request_logger.use(configs)
+        if configs:
+            self._request_log_thread.start()
         self._parts.route_table.set_log_shares({name: sampling_rate(each) for name, each in configs.items()})
 
     # --- what is read, on any thread ----------------------------------------------------------------------------------

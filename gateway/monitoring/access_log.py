@@ -1,12 +1,11 @@
 """The access log: a line for each of a share of the requests, with what they took, and spans for those that are traced.
 
-Beside a request's line: the native threads record sampled requests in rings without a lock, and a thread of this
-module's own comes round once a second and writes them. A ring that is full drops, and the log says how many.
+Beside a request's line: the native threads record sampled requests in rings without a lock, and a log_thread comes
+round and writes them. A ring that is full drops, and the log says how many.
 """
 
 import logging
 import logging.handlers
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -21,7 +20,6 @@ STDERR = "stderr"
 
 # As DataPlane.take_records has it.
 RequestRecord = tuple[int, str, int, int, int, int, bool, bool, int, int, int, int, int, int, int, str]
-WRITE_INTERVAL_S = 1.0
 
 
 class RecordSource(Protocol):
@@ -49,7 +47,7 @@ def open_access_log(path: str, log_format: str) -> logging.Handler | None:
 
 
 class AccessLog:
-    """Writes lines from ``start`` to ``stop``; ``on_traced`` gets the records of requests whose client traces them."""
+    """Writes what has been recorded; on one thread at a time."""
 
     def __init__(
         self,
@@ -58,33 +56,14 @@ class AccessLog:
         writes_lines: bool,
         on_records: Callable[[Sequence[RequestRecord]], None] | None = None,
     ) -> None:
-        """``on_records``: gets all records, on this log's thread."""
+        """``on_records``: gets all records, on the thread that writes."""
         self._source = source
         self._writes_lines = writes_lines
         self._on_records = on_records
-        self._stops = threading.Event()
-        self._thread: threading.Thread | None = None
         self._num_dropped = 0
 
-    def start(self) -> None:
-        """Starts the writing thread."""
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Writes what is left; blocks. Idempotent; fine if it never started."""
-        if self._thread is not None:
-            self._stops.set()
-            self._thread.join()
-            self._thread = None
-
-    def _run(self) -> None:
-        while not self._stops.wait(WRITE_INTERVAL_S):
-            self.write()
-        self.write()
-
     def write(self) -> None:
-        """Writes what there is now; on one thread at a time."""
+        """Writes what there is now."""
         records, num_dropped = self._source.take_records()
         if num_dropped > self._num_dropped:
             logger.warning("%d sampled requests are missing here", num_dropped - self._num_dropped)

@@ -1,7 +1,7 @@
 """The request log: sampled requests with their answers, as PredictionLogs in TFRecord files that a warm-up can read.
 
-Beside a request's line: the native threads keep copies of the sampled requests, and a thread of this module's own
-comes round once a second and writes them. Files are rotated, so that each one can be put as it is into a version's
+Beside a request's line: the native threads keep copies of the sampled requests, and a log_thread comes round and writes
+them. Files are rotated, so that each one can be put as it is into a version's
 assets.extra/tf_serving_warmup_requests.
 
 Source: tensorflow_serving/core/request_logger.h and server_request_logger.h (upstream's library; its stock server has
@@ -11,7 +11,6 @@ no collector); TensorFlow's file names of shards are not followed.
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO, Protocol
@@ -29,7 +28,6 @@ MAX_RECORDS_PER_FILE = 1000
 MAX_BYTES_PER_FILE = 256 * 1024 * 1024
 # Of the files with one prefix; the oldest ones are removed.
 MAX_FILES = 16
-WRITE_INTERVAL_S = 1.0
 
 # The field of PredictionLog that holds what a method was asked and answered.
 _KINDS = {
@@ -70,7 +68,7 @@ def prediction_log(method: Method, metadata: LogMetadata, request: bytes, respon
 
 
 class RequestLogger:
-    """Writes what the data plane has kept, from ``start`` to ``stop``, which writes the rest."""
+    """Writes what the data plane has kept; on one thread at a time, except for ``use``."""
 
     def __init__(
         self,
@@ -85,38 +83,16 @@ class RequestLogger:
         self._tags = list(tags)
         self._clock_s = clock_s
         self._files: dict[str, _RotatingFile] = {}
-        self._stops = threading.Event()
-        self._thread: threading.Thread | None = None
         self._num_dropped = 0
         self.counts: dict[tuple[str, str], int] = {}
         """(model, name of the status code of writing) to number."""
 
     def use(self, configs: Mapping[str, LoggingConfig]) -> None:
-        """From now on these models log; on the edge loop. Starts the thread when there is something to do for it."""
+        """From now on these models log; any thread."""
         self._configs = dict(configs)
-        if configs and self._thread is None and not self._stops.is_set():
-            self.start()
-
-    def start(self) -> None:
-        """Starts the writing thread."""
-        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Writes what is left and closes the files; blocks. Final and idempotent; fine if it never started."""
-        self._stops.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def _run(self) -> None:
-        while not self._stops.wait(WRITE_INTERVAL_S):
-            self.write()
-        self.write()
-        self.close()
 
     def write(self) -> None:
-        """Writes what there is now; on one thread at a time. An error of the file system is logged and counted."""
+        """Writes what there is now. An error of the file system is logged and counted."""
         logged, num_dropped = self._plane.take_logged()
         if num_dropped > self._num_dropped:
             logger.warning("%d requests were not logged: too much was waiting", num_dropped - self._num_dropped)
@@ -145,7 +121,7 @@ class RequestLogger:
                 file.flush()
 
     def close(self) -> None:
-        """Closes the files; what is written later begins new ones. On the thread that writes."""
+        """Closes the files; what is written later begins new ones."""
         for file in self._files.values():
             file.close()
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tensorgate._native import nghttp2_api, openssl_api
 from tensorgate._native.data_plane import DataPlane
+from tensorgate._native.shared_library import LibraryError
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.rpc.grpc_options import GrpcOptions
 from tensorgate.gateway.rpc.grpcio_edge import GrpcioEdge
@@ -62,16 +63,22 @@ def make_grpc_edge(
 ) -> GrpcEdge:
     """``wanted`` is ``native`` or ``grpcio``; without libnghttp2 it is grpcio's in any case, and the log says so."""
     if wanted == "native":
-        try:
-            nghttp2_api.load_library()
-            if options.tls is not None:
-                openssl_api.load_library()
-        except nghttp2_api.LibraryError as error:
-            logger.warning(
-                "gRPC is served by grpcio, several times slower: %s. Install libnghttp2 (Debian: libnghttp2-14).", error
-            )
-        except openssl_api.LibraryError as error:
-            logger.warning("gRPC is served by grpcio, several times slower: OpenSSL is needed for TLS, and %s.", error)
-        else:
+        missing = _missing_library(needs_tls=options.tls is not None)
+        if not missing:
             return NativeEdge(options, data_plane, DATA_PLANE_METHODS, handlers)
+        logger.warning("gRPC is served by grpcio, several times slower: %s", missing)
     return GrpcioEdge(options, prediction_service, handlers, clock)
+
+
+def _missing_library(*, needs_tls: bool) -> str:
+    """Why the native edge cannot be, and what to do; empty where it can."""
+    try:
+        nghttp2_api.load_library()
+    except LibraryError as error:
+        return f"{error}. Install libnghttp2 (Debian: libnghttp2-14)."
+    try:
+        if needs_tls:
+            openssl_api.load_library()
+    except LibraryError as error:
+        return f"OpenSSL is needed for TLS, and {error}."
+    return ""

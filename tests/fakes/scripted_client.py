@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from tensorgate.gateway.dispatch.worker_client import LoadedServable, LoadOptions
 from tensorgate.protos.status_codes import ServingError
+from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 
 class ScriptedClient:
@@ -43,9 +44,16 @@ class ScriptedClient:
             raise self._died.result()
         if self.load_error is not None:
             raise self.load_error
-        return LoadedServable(b"signatures of %d" % version, 1000)
+        return LoadedServable(signatures_of(version), 1000)
 
     async def unload(self, servable_handle: int) -> None:
         self.calls.append(("unload", servable_handle))
         if self._died.done():
             raise self._died.result()
+
+
+def signatures_of(version: int) -> bytes:
+    """What a version's signatures are said to be."""
+    made = SignatureDefMap()
+    made.signature_def[f"of_{version}"].SetInParent()
+    return made.SerializeToString()

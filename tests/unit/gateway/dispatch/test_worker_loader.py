@@ -16,7 +16,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_loader import LoaderState
 from tensorgate.protos.status_codes import Code, ServingError
-from tests.fakes.scripted_client import ScriptedClient
+from tests.fakes.scripted_client import ScriptedClient, signatures_of
 from tests.fakes.shared_home import SharedHome
 
 KILLED = ServingError(Code.UNAVAILABLE, "worker-0 (pid 7) was killed by signal 9 (SIGKILL)")
@@ -63,7 +63,7 @@ def test_a_load_keeps_signatures_and_handle_and_unload_gives_the_handle_back() -
         client, loader = scene.up(), scene.loader(3)
         await loader.load()
         (replica,) = loader.replicas
-        assert (replica.worker, loader.signature_def_map) == (client, b"signatures of 3")
+        assert (replica.worker, loader.signature_def_map) == (client, signatures_of(3))
         await loader.unload()
         assert client.calls == [("load", replica.servable_handle), ("unload", replica.servable_handle)]
         assert loader.replicas == ()
