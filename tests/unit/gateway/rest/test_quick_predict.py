@@ -42,7 +42,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 def make_app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, *, enable_cors: bool = False) -> RestApp:
     app = RestApp(
-        Handlers(dispatcher, None, executor, None, 1 << 20),  # type: ignore[arg-type]  # no status is asked for
+        Handlers(dispatcher, None, executor, None, None, 1 << 20),  # type: ignore[arg-type]  # no status is asked for, and nothing large sent
         enable_cors=enable_cors,
         max_body_bytes=1 << 30,
         quick_predict=partial(QuickPredict, dispatcher, executor, None),
