@@ -16,6 +16,7 @@ from tensorgate.gateway.console.traffic import SAMPLE_INTERVAL_S, TrafficHistory
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
+from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
@@ -57,9 +58,10 @@ class ConsoleServer:
         self._traffic = traffic
         self._clock = clock
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="console-json")
+        self._exact_reader = ExactReader()
         timeout_s = options.run_timeout_s
         self._rest = RestApp(
-            Handlers(dispatcher, monitor, self._executor, timeout_s, MAX_BODY_BYTES),
+            Handlers(dispatcher, monitor, self._executor, self._exact_reader, timeout_s, MAX_BODY_BYTES),
             enable_cors=False,
             max_body_bytes=MAX_BODY_BYTES,
             quick_predict=partial(QuickPredict, dispatcher, self._executor, timeout_s),
@@ -119,6 +121,7 @@ class ConsoleServer:
             connection.cancel()
             connection.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._exact_reader.close()
 
     async def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:

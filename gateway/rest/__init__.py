@@ -14,5 +14,6 @@ A request that differs from its connection's last only in the body is not parsed
 
 Everything here runs in the REST thread; JSON of large bodies is read and written in a pool of threads, by native code
 that leaves the GIL to the others. What that does not take goes the exact way, in Python: json_parse, json_reader and
-json_to_tensors on the way in, tensor_values and float_format on the way out.
+json_to_tensors on the way in, tensor_values and float_format on the way out. Large bodies take it in another process:
+exact_reader → exact_process.
 """

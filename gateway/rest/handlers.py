@@ -1,8 +1,8 @@
 """The handlers of the REST API's routes: predict, classify, regress, model status and metadata.
 
 The middle of the REST line: JSON is checked and turned into a request message, two calls to the dispatcher run it, and
-the reply is turned into JSON. Runs on the REST loop; the JSON of large bodies is read and written in a pool of threads,
-so that a large request never stalls the small ones for longer than the GIL makes it.
+the reply is turned into JSON. Runs on the REST loop; the JSON of large bodies is read and written in a pool of threads
+by native code, and what that does not take is read by another process, so that a large request never stalls small ones.
 Source: TensorFlow Serving's model_servers/http_rest_api_handler.cc.
 """
 
@@ -14,17 +14,28 @@ from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
+from tensorgate._native.json_request import JsonRequest, read_request
 from tensorgate.gateway.core.model_spec import ModelSpec
 from tensorgate.gateway.dispatch.call import Call, Method, Reply, RequestMetadata, metadata_of_priority
 from tensorgate.gateway.dispatch.route_table import Pin
 from tensorgate.gateway.model_status import StateMonitor
+from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.gzip_bodies import DEFLATE_FROM_BYTES, deflate, inflate
 from tensorgate.gateway.rest.http_messages import Answer, BodyTooLargeError, RequestHead, deflated_answer, json_answer
 from tensorgate.gateway.rest.inference_request import inference_request, parse_inference_request
 from tensorgate.gateway.rest.inference_response import classification_response_json, regression_response_json
 from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.gateway.rest.model_status import model_status_json
-from tensorgate.gateway.rest.predict_request import build_predict_request, find_signature, parse_predict_request
+from tensorgate.gateway.rest.predict_request import (
+    RequestDocument,
+    RequestForm,
+    build_predict_request,
+    build_quickly,
+    find_signature,
+    input_dtypes,
+    model_spec_bytes,
+    parse_predict_request,
+)
 from tensorgate.gateway.rest.predict_response import predict_response_json
 from tensorgate.gateway.rest.protobuf_request import read_model_spec, with_model_spec
 from tensorgate.gateway.rest.url_grammar import (
@@ -35,6 +46,7 @@ from tensorgate.gateway.rest.url_grammar import (
     StatusRoute,
 )
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 # From this size on, reading or writing JSON takes long enough to be worth another thread: 0.1 ms natively, and some
 # milliseconds in Python, for what the native readers do not take.
@@ -99,16 +111,18 @@ class Handlers:
         dispatcher: RequestDispatcher,
         monitor: StateMonitor,
         executor: Executor,
+        exact_reader: ExactReader,
         run_timeout_s: float | None,
         max_inflated_bytes: int,
     ) -> None:
         """run_timeout_s bounds the run of a request (--rest_api_timeout_in_ms), not its JSON; None is no bound.
 
-        The executor stays the caller's, who shuts it down after the last request.
+        The executor and the exact_reader stay the caller's, who shuts them down after the last request.
         """
         self._dispatcher = dispatcher
         self._monitor = monitor
         self._executor = executor
+        self._exact = exact_reader
         self._run_timeout_s = run_timeout_s
         self._max_inflated_bytes = max_inflated_bytes
 
@@ -159,18 +173,20 @@ class Handlers:
             pin.release()
 
     async def _predict(self, model: ModelAddress, body: bytes, metadata: RequestMetadata) -> Answer:
-        is_small = len(body) <= OFFLOAD_BYTES
-        document = parse_predict_request(body) if is_small else await self._run_in_pool(parse_predict_request, body)
-        model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
+        if len(body) <= OFFLOAD_BYTES:
+            document: JsonRequest | RequestDocument | None = parse_predict_request(body)
+        else:
+            document = await self._run_in_pool(read_request, body)
+        signature_name = await self._exact.signature_name(body) if document is None else document.signature_name
+        model_spec = ModelSpec(model.name, model.version, model.version_label, signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:
             # The signature of the pinned version: what is decoded with it runs on that version.
-            signature = find_signature(pin.signatures, document.signature_name)
-            payload, form = (
-                build_predict_request(document, body, signature, model_spec)
-                if is_small
-                else await self._run_in_pool(build_predict_request, document, body, signature, model_spec)
-            )
+            signature = find_signature(pin.signatures, signature_name)
+            if len(body) <= OFFLOAD_BYTES and document is not None:
+                payload, form = build_predict_request(document, body, signature, model_spec)
+            else:
+                payload, form = await self._build_large(document, body, signature, model_spec)
         except BaseException:
             pin.release()
             raise
@@ -180,6 +196,22 @@ class Handlers:
             return json_answer(predict_response_json(reply, form))
         return json_answer(await self._run_in_pool(predict_response_json, reply, form))
 
+    async def _build_large(
+        self,
+        document: JsonRequest | RequestDocument | None,
+        body: bytes,
+        signature: SignatureDef,
+        model_spec: ModelSpec,
+    ) -> tuple[bytes, RequestForm]:
+        """build_predict_request for a large body, which ``document`` is None for where native code has not taken it."""
+        dtypes = input_dtypes(signature, model_spec.signature_name)
+        spec = model_spec_bytes(model_spec, model_spec.signature_name)
+        if isinstance(document, JsonRequest):
+            built = await self._run_in_pool(build_quickly, document, dtypes, spec)
+            if built is not None:
+                return built
+        return await self._exact.predict_request(body, dtypes, spec)
+
     async def _infer_examples(
         self,
         model: ModelAddress,
@@ -188,11 +220,14 @@ class Handlers:
         response_json: Callable[[bytes | memoryview], bytes],
         metadata: RequestMetadata,
     ) -> Answer:
-        document = await self._run(len(body), parse_inference_request, body)
+        if len(body) <= OFFLOAD_BYTES:
+            document = parse_inference_request(body)
+        else:
+            document = await self._exact.inference_document(body)
         model_spec = ModelSpec(model.name, model.version, model.version_label, document.signature_name)
         pin = self._dispatcher.resolve(model_spec)
         try:
-            payload = await self._run(len(body), inference_request, document, model_spec)
+            payload = inference_request(document, model_spec)
         except BaseException:
             pin.release()
             raise

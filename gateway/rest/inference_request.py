@@ -26,7 +26,8 @@ _UINT64_MAX = 2**64 - 1
 class InferenceDocument:
     """What a request's JSON says, apart from the model, which its URL names."""
 
-    input: input_pb2.Input
+    request: bytes
+    """A serialized ClassificationRequest that has the examples only."""
     signature_name: str
 
 
@@ -51,7 +52,8 @@ def parse_inference_request(body: bytes) -> InferenceDocument:
     filled = made.example_list_with_context if _CONTEXT_KEY in root else made.example_list
     for example in examples:
         _fill_example(filled.examples.add(), example)
-    return InferenceDocument(made, document.signature_name)
+    request = classification_pb2.ClassificationRequest(input=made)
+    return InferenceDocument(request.SerializeToString(), document.signature_name)
 
 
 def inference_request(document: InferenceDocument, model_spec: ModelSpec) -> bytes:
@@ -60,12 +62,13 @@ def inference_request(document: InferenceDocument, model_spec: ModelSpec) -> byt
     model_spec is of a model that exists. Raises ServingError(INVALID_ARGUMENT) for a signature name that is not UTF-8,
     which no signature has and no message can hold.
     """
-    request = classification_pb2.ClassificationRequest(input=document.input)
+    model = classification_pb2.ClassificationRequest()
     try:
-        fill_model_spec(request.model_spec, model_spec)
+        fill_model_spec(model.model_spec, model_spec)
     except UnicodeEncodeError:
         raise _invalid(f"No signature was found with the name: {model_spec.signature_name}") from None
-    return request.SerializeToString()
+    # Two messages behind each other are one that has the fields of both.
+    return model.SerializeToString() + document.request
 
 
 def fill_model_spec(message: model_pb2.ModelSpec, model_spec: ModelSpec) -> None:

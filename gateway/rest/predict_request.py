@@ -108,17 +108,25 @@ def build_predict_request(
     client gave it. Raises ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON cannot carry.
     """
     dtypes = input_dtypes(signature, document.signature_name)
+    spec = model_spec_bytes(model_spec, document.signature_name)
     if isinstance(document, JsonRequest):
-        payload = document.serialize(model_spec_bytes(model_spec, document.signature_name), dtypes)
-        if payload is not None:
-            return payload, RequestForm.ROWS if document.is_row_form else RequestForm.COLUMNS
-        document = parse_request(body)
-    return _build_exactly(document, dtypes, model_spec)
+        return build_quickly(document, dtypes, spec) or build_exactly(parse_request(body), dtypes, spec)
+    return build_exactly(document, dtypes, spec)
 
 
-def _build_exactly(
-    document: RequestDocument, dtypes: Mapping[str, int], model_spec: ModelSpec
-) -> tuple[bytes, RequestForm]:
+def build_quickly(document: JsonRequest, dtypes: dict[str, int], model_spec: bytes) -> tuple[bytes, RequestForm] | None:
+    """As build_exactly; None for a body that native code does not take. Releases the GIL for large bodies."""
+    payload = document.serialize(model_spec, dtypes)
+    if payload is None:
+        return None
+    return payload, RequestForm.ROWS if document.is_row_form else RequestForm.COLUMNS
+
+
+def build_exactly(document: RequestDocument, dtypes: Mapping[str, int], model_spec: bytes) -> tuple[bytes, RequestForm]:
+    """The serialized PredictRequest, and the form to answer in, of any document; model_spec is a serialized ModelSpec.
+
+    Raises ServingError as build_predict_request does.
+    """
     root = document.root
     if _ROWS_KEY in root and _COLUMNS_KEY in root:
         # The blank at the end is part of the text.
@@ -138,7 +146,7 @@ def _build_exactly(
     else:
         raise _invalid(f"Missing '{_COLUMNS_KEY}' or '{_ROWS_KEY}' key")
     request = predict_pb2.PredictRequest()
-    request.model_spec.ParseFromString(model_spec_bytes(model_spec, document.signature_name))
+    request.model_spec.ParseFromString(model_spec)
     for name, tensor in tensors.items():
         request.inputs[name].CopyFrom(tensor)
     return request.SerializeToString(), form

@@ -26,6 +26,7 @@ from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.traces import Traces
 from tensorgate.gateway.rest.admin import AdminPages
 from tensorgate.gateway.rest.app import RestApp
+from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.handlers import Handlers
 from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
@@ -87,7 +88,10 @@ class RestServer:
         self._port = port
         self._options = options
         self._executor = ThreadPoolExecutor(options.num_json_threads, thread_name_prefix="rest-json")
-        handlers = Handlers(dispatcher, monitor, self._executor, options.run_timeout_s, options.max_inflated_bytes)
+        self._exact_reader = ExactReader()
+        handlers = Handlers(
+            dispatcher, monitor, self._executor, self._exact_reader, options.run_timeout_s, options.max_inflated_bytes
+        )
         self._app = RestApp(
             handlers,
             enable_cors=options.enable_cors,
@@ -155,6 +159,7 @@ class RestServer:
             self._thread = None
         self._close_listeners()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._exact_reader.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -1,6 +1,7 @@
 """The application with a dispatcher that needs no worker: pages, verbs, errors, CORS, and whole requests."""
 
 import asyncio
+import contextlib
 import gzip
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.dispatch.call import Method
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.rest.app import NOT_READY_TEXT, RestApp
+from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.handlers import INFLATE_HERE_BYTES, OFFLOAD_BYTES, Handlers
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 from tensorgate.gateway.rest.operator_pages import OperatorPages
@@ -77,16 +79,23 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
+@pytest.fixture
+def exact_reader() -> Iterator[ExactReader]:
+    with contextlib.closing(ExactReader()) as made:
+        yield made
+
+
 def make_app(
     dispatcher: FakeDispatcher,
     executor: ThreadPoolExecutor,
+    exact_reader: ExactReader,
     *,
     enable_cors: bool = False,
     run_timeout_s: float | None = None,
     readiness_trouble: Callable[[], str] = str,
     access: Access | None = None,
 ) -> RestApp:
-    handlers = Handlers(dispatcher, FakeMonitor(), executor, run_timeout_s, MAX_INFLATED_BYTES)
+    handlers = Handlers(dispatcher, FakeMonitor(), executor, exact_reader, run_timeout_s, MAX_INFLATED_BYTES)
     made = RestApp(
         handlers,
         enable_cors=enable_cors,
@@ -100,8 +109,8 @@ def make_app(
 
 
 @pytest.fixture
-def app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> RestApp:
-    return make_app(dispatcher, executor)
+def app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader) -> RestApp:
+    return make_app(dispatcher, executor, exact_reader)
 
 
 async def exchange(
@@ -156,14 +165,18 @@ def test_column_form_is_answered_in_column_form(app: RestApp) -> None:
     assert response.body == b'{\n    "outputs": 2.5\n}'
 
 
-def test_the_run_has_a_deadline_from_its_beginning(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> None:
-    ask(make_app(dispatcher, executor, run_timeout_s=30.0), "POST", PREDICT_PATH, INSTANCES)
+def test_the_run_has_a_deadline_from_its_beginning(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader
+) -> None:
+    ask(make_app(dispatcher, executor, exact_reader, run_timeout_s=30.0), "POST", PREDICT_PATH, INSTANCES)
     deadline_s = dispatcher.submitted[0].deadline_s
     assert deadline_s is not None
     assert 0 < deadline_s - time.monotonic() <= 30.0
 
 
-def test_large_bodies_are_read_and_written_by_the_pool(app: RestApp, executor: ThreadPoolExecutor) -> None:
+def test_large_bodies_are_read_and_written_by_the_pool(
+    app: RestApp, executor: ThreadPoolExecutor, exact_reader: ExactReader
+) -> None:
     num_values = OFFLOAD_BYTES
     response = ask(app, "POST", PREDICT_PATH, b'{"instances": [' + b"1," * (num_values - 1) + b"1]}")
     assert response.status == 200
@@ -512,10 +525,10 @@ def test_until_it_is_ready_the_api_answers_503(app: RestApp, dispatcher: FakeDis
 
 
 def test_readiness_tells_of_the_workers_trouble_and_the_api_goes_on(
-    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader
 ) -> None:
     trouble = ["No worker is up."]
-    app = make_app(dispatcher, executor, readiness_trouble=lambda: trouble[0])
+    app = make_app(dispatcher, executor, exact_reader, readiness_trouble=lambda: trouble[0])
     ready = ask(app, "GET", "/readyz")
     assert (ready.status, ready.body) == (503, b"No worker is up.\n")
     assert ask(app, "GET", "/livez").status == 200
@@ -534,9 +547,11 @@ def test_the_list_of_models_and_the_inference_protocols_health_are_there_from_th
     assert ask(app, "GET", "/v2/health/ready").status == (200 if is_ready else 503)
 
 
-def test_requests_are_counted_as_upstream_counts_them(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor) -> None:
+def test_requests_are_counted_as_upstream_counts_them(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader
+) -> None:
     counts = RequestCounts()
-    handlers = Handlers(dispatcher, FakeMonitor(), executor, None, MAX_INFLATED_BYTES)
+    handlers = Handlers(dispatcher, FakeMonitor(), executor, exact_reader, None, MAX_INFLATED_BYTES)
     app = RestApp(
         handlers,
         enable_cors=False,
@@ -605,9 +620,9 @@ def test_a_preflight_is_answered_by_its_origin_without_a_body(
 
 
 def test_cors_headers_are_on_every_answer_of_the_api_if_enabled(
-    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader
 ) -> None:
-    app = make_app(dispatcher, executor, enable_cors=True)
+    app = make_app(dispatcher, executor, exact_reader, enable_cors=True)
     for verb, path in (
         ("POST", PREDICT_PATH),
         ("DELETE", PREDICT_PATH),

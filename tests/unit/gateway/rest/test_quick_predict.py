@@ -49,7 +49,7 @@ def make_app(
     traces: Traces | None = None,
 ) -> RestApp:
     app = RestApp(
-        Handlers(dispatcher, None, executor, None, 1 << 20),  # type: ignore[arg-type]  # no status is asked for
+        Handlers(dispatcher, None, executor, None, None, 1 << 20),  # type: ignore[arg-type]  # no status is asked for, and nothing large sent
         enable_cors=enable_cors,
         max_body_bytes=1 << 30,
         quick_predict=partial(QuickPredict, dispatcher, executor, None),
