@@ -187,9 +187,13 @@ cdef class ReplyMemory:
             raise OSError("memory to be shared with a worker cannot be had")
 
     def __dealloc__(self):
+        self.close()
+
+    def close(self):
         self.close_fd()
         if self.arena is not NULL:
             reply_arena_drop(self.arena)
+            self.arena = NULL
 
     def close_fd(self):
         if self.fd >= 0:
@@ -198,19 +202,19 @@ cdef class ReplyMemory:
 
     @property
     def size(self):
-        return self.arena.memory.size
+        return 0 if self.arena is NULL else self.arena.memory.size
 
     @property
     def held_bytes(self):
-        return atomic_load(&self.arena.held_bytes)
+        return 0 if self.arena is NULL else atomic_load(&self.arena.held_bytes)
 
     @property
     def num_full(self):
-        return max(0, atomic_load(&self.arena.memory.header.num_full))
+        return 0 if self.arena is NULL else max(0, atomic_load(&self.arena.memory.header.num_full))
 
     @property
     def is_attached(self):
-        return is_shared_with_worker(self.arena)
+        return self.arena is not NULL and is_shared_with_worker(self.arena)
 
     def get(self, place):
         cdef zmq_msg_t message
