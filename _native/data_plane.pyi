@@ -67,7 +67,8 @@ class DataPlane:
 
         ``stream_path``: a unix socket that a worker of this host may listen on; requests go there instead of to the
         data endpoint if it does. ``reply_memory``: what the worker was given to write large replies into; once it says
-        that it has it, large requests on the stream go by ``request_memory``. Raises OSError if its sockets cannot be opened.
+        that it has it, large requests on the stream go by ``request_memory``. Raises OSError if its sockets cannot be
+        opened.
         """
 
     def remove_line(self, number: int, cause: str) -> None:

@@ -6,8 +6,8 @@ _Place = tuple[int, int, int]
 class ReplyMemory:
     """Memory of ``size`` bytes for the replies of one incarnation of a worker: the gateway's end of it.
 
-    The memory lives on until the last reply in it is given back. Any thread. Raises ValueError for a size out of range, OSError
-    where the kernel has none.
+    The memory lives on until the last reply in it is given back. Any thread. Raises ValueError for a size out of range,
+    OSError where the kernel has none.
     """
 
     fd: int

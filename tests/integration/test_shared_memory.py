@@ -1,5 +1,6 @@
-"""Large requests and replies by shared memory: right values, whatever is full, cancelled, killed; and nothing is left."""
+"""Large payloads by shared memory: right values, whatever is full, cancelled or killed; and nothing is left."""
 
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -63,21 +64,8 @@ def stub() -> Iterator[Connect]:
 
 def run_all(work: Callable[[int], None], count: int) -> None:
     """Runs it on so many threads; raises what one of them raised."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
 
 
 def metric(server: ModelServer, name: str, holds: str) -> float:
@@ -213,20 +201,23 @@ def test_workers_killed_in_the_middle_of_large_requests_leave_nothing_in_the_mem
             assert numpy.array_equal(answer_of(response), right)
             num_right[0] += 1
 
+    def wait_for_answers(before: int) -> None:
+        wait_until(lambda: num_right[0] > before + 20, "answers", 120)
+
     def kill_workers() -> None:
         for number in range(8):
-            before = num_right[0]
-            wait_until(lambda: num_right[0] > before + 20, "answers", 120)
+            wait_for_answers(num_right[0])
             live = sorted(server.live_workers.values())
             if live:
                 os.kill(live[number % len(live)], signal.SIGKILL)
-        before = num_right[0]
-        wait_until(lambda: num_right[0] > before + 20, "answers after the last one", 120)
-        stop.set()
+        wait_for_answers(num_right[0])
 
     def work(number: int) -> None:
         try:
-            kill_workers() if number == 0 else load(number)
+            if number:
+                load(number)
+            else:
+                kill_workers()
         finally:
             stop.set()
 

@@ -171,7 +171,9 @@ def test_the_board_shows_metrics_that_the_server_has() -> None:
     board = json.loads((DOCKER / "grafana" / "tensorgate.json").read_text(encoding="utf-8"))
     plane = DataPlane(1)
     page = MetricsPage(
-        ServerCollector("native", "native", lambda: dict.fromkeys(EDGE_COUNTERS, 0), plane.counters, lambda: 0, plane.shared_memory)
+        ServerCollector(
+            "native", "native", lambda: dict.fromkeys(EDGE_COUNTERS, 0), plane.counters, lambda: 0, plane.shared_memory
+        )
     )
     there = set(re.findall(r"^([a-z_]+)(?=[ {])", page.text().decode(), re.MULTILINE))
     expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]

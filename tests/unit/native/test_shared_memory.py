@@ -102,7 +102,7 @@ def test_a_worker_cannot_write_to_the_memory_of_requests_nor_make_any_smaller() 
         mmap.mmap(fd, MIB, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     for each in (fd, replies.fd, memory.fd):
         for size in (0, 2 * MIB):
-            with pytest.raises(OSError, match="not permitted|Invalid|Bad file"):
+            with pytest.raises(OSError, match=r"not permitted|Invalid|Bad file"):
                 os.ftruncate(each, size)
         assert fcntl.fcntl(each, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     os.close(fd)
