@@ -24,6 +24,7 @@ from tensorgate._native.event_loop cimport (
     timer_init,
 )
 from tensorgate._native.http2_ages cimport begin_drain, on_age_due, schedule_ages
+from tensorgate._native.http2_input cimport PREFACE_SIZE, READ_SIZE, receive_bytes
 from tensorgate._native.http2_offences cimport (
     RESET_BURST,
     RESETS_PER_S,
@@ -31,7 +32,6 @@ from tensorgate._native.http2_offences cimport (
     judge_own_reset,
     judge_stream_id,
 )
-from tensorgate._native.http2_input cimport PREFACE_SIZE, READ_SIZE, receive_bytes
 from tensorgate._native.http2_output cimport flush_connection, write_all
 from tensorgate._native.http2_socket cimport socket_close, socket_open
 from tensorgate._native.http2_state cimport (
