@@ -20,7 +20,8 @@ def pack_request(
 ) -> bytes:
     """A request header; numbers are unsigned 64-bit but for remaining_deadline_us (-1: none) and priority.
 
-    ``place``: the payload's (offset, size, generation) in shared memory. Raises OverflowError for a number out of range.
+    ``place``: the payload's (offset, size, generation) in shared memory. Raises OverflowError for a number out of
+    range.
     """
 
 def unpack_request(frame: Buffer) -> tuple[int, int, int, int, int, int, bool, bytes]:

@@ -43,6 +43,7 @@ from tensorgate._native.grpc_message cimport (
     assembler_free,
     assembler_init,
     assembler_is_between_messages,
+    assembler_place,
     assembler_push,
     assembler_take,
     message_free,
@@ -178,6 +179,10 @@ cdef void _fail_too_large(GrpcCall* call) noexcept nogil:
     put_text(&text, ")")
     grpc_call_finish(call, RESOURCE_EXHAUSTED, text.data, text.size)
     writer_free(&text)
+
+
+cdef size_t _place_for(Http2Stream* stream, uint8_t** place) noexcept nogil:
+    return assembler_place(&(<GrpcCall*>stream).assembler, place)
 
 
 cdef bint _on_data(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
@@ -351,6 +356,7 @@ cdef bint grpc_server_init(
     server.http2.handler.on_header = _on_header
     server.http2.handler.on_headers_end = _on_headers_end
     server.http2.handler.on_data = _on_data
+    server.http2.handler.place_for = _place_for
     server.http2.handler.on_end = _on_end
     server.http2.handler.on_close = _on_close
     return True

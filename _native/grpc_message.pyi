@@ -1,5 +1,7 @@
 from typing_extensions import Buffer, Self, disjoint_base
 
+from tensorgate._native.request_memory import RequestMemory
+
 class MessageError(ValueError): ...
 
 @disjoint_base

@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from tensorgate._native.request_memory cimport (
     RequestArena,
@@ -25,6 +25,8 @@ from tensorgate._native.request_memory cimport (
 cdef enum:
     # A message has a place in shared memory once one byte of so many has come: nobody can fill it with announcements.
     ARENA_SHARE = 64
+    # Smaller messages are read with others at one go.
+    MIN_PLACED = 65536
 
 
 cdef void assembler_init(MessageAssembler* assembler, size_t max_message_size) noexcept nogil:
@@ -127,11 +129,20 @@ cdef AssemblerResult assembler_push(MessageAssembler* assembler, const uint8_t**
     if step:
         if not _reserve(assembler, assembler.size + step):
             return MESSAGE_NO_MEMORY
-        memcpy(assembler.data + assembler.size, data[0], step)
+        # They may be there already, see assembler_place.
+        if data[0] != assembler.data + assembler.size:
+            memmove(assembler.data + assembler.size, data[0], step)
         assembler.size += step
         data[0] += step
         size[0] -= step
     return MESSAGE_COMPLETE if assembler.size == assembler.announced else MESSAGE_INCOMPLETE
+
+
+cdef size_t assembler_place(const MessageAssembler* assembler, uint8_t** place) noexcept nogil:
+    if assembler.announced < MIN_PLACED or assembler.size == 0:
+        return 0
+    place[0] = assembler.data + assembler.size
+    return assembler.capacity - assembler.size
 
 
 cdef void assembler_take(MessageAssembler* assembler, Message* message) noexcept nogil:

@@ -1,4 +1,4 @@
-"""HTTP/2 on sockets: reads into nghttp2 and tells the handler; the life of connections and of their server.
+"""HTTP/2 on sockets: what nghttp2 reads of frames goes to the handler; the life of connections and of their server.
 
 First stage of a request's line: socket → HTTP/2 → gRPC → dispatcher. Everything happens on the server's loop. What ends
 a connection is noted and done at the turn's end, since nghttp2's callbacks must not delete their session.
@@ -24,6 +24,7 @@ from tensorgate._native.event_loop cimport (
     timer_init,
 )
 from tensorgate._native.http2_ages cimport begin_drain, on_age_due, schedule_ages
+from tensorgate._native.http2_input cimport PREFACE_SIZE, READ_SIZE, receive_bytes
 from tensorgate._native.http2_offences cimport (
     RESET_BURST,
     RESETS_PER_S,
@@ -32,7 +33,7 @@ from tensorgate._native.http2_offences cimport (
     judge_stream_id,
 )
 from tensorgate._native.http2_output cimport flush_connection, write_all
-from tensorgate._native.http2_socket cimport SOCKET_CLOSED, socket_close, socket_open, socket_read
+from tensorgate._native.http2_socket cimport socket_close, socket_open
 from tensorgate._native.http2_state cimport (
     DRAIN_NONE,
     GATHER_SIZE,
@@ -68,9 +69,6 @@ from tensorgate._native.posix cimport EPOLLERR, EPOLLHUP, EPOLLIN, atomic_add
 
 
 cdef enum:
-    READ_SIZE = 256 * 1024
-    # A client with much to say takes turns with the others.
-    MAX_READS_PER_TURN = 4
     MAX_FRAME_SIZE = 1024 * 1024
 
 
@@ -96,31 +94,8 @@ cdef void _flush_all(Hook* hook) noexcept nogil:
 cdef void _on_ready(Watch* watch, uint32_t events) noexcept nogil:
     cdef Http2Connection* connection = <Http2Connection*>watch.owner
     if events & (EPOLLIN | EPOLLHUP | EPOLLERR) or connection.tls_reads_by_writing:
-        _receive(connection)
+        receive_bytes(connection)
     mark_to_flush(connection)
-
-
-cdef void _receive(Http2Connection* connection) noexcept nogil:
-    cdef Http2Server* server = connection.server
-    cdef Py_ssize_t count
-    cdef bint is_drained = False
-    cdef int _i
-    for _i in range(MAX_READS_PER_TURN):
-        if connection.is_doomed or connection.is_ending:
-            return
-        count = socket_read(connection, server.received, READ_SIZE, &is_drained)
-        if count < 0:
-            if count == SOCKET_CLOSED:
-                doom(connection)
-            return
-        connection.received_us = server.loop.now_us
-        if nghttp2.mem_recv(connection.session, server.received, <size_t>count) != count:
-            # Not HTTP/2, or beyond repair; what nghttp2 has to say about it is still written.
-            server.counters.protocol_errors += 1
-            connection.is_ending = True
-            return
-        if is_drained:
-            return
 
 
 cdef inline Http2Stream* _stream_of(nghttp2_session* session, int32_t stream_id) noexcept nogil:
@@ -258,6 +233,7 @@ cdef void http2_server_adopt(Http2Server* server, int fd) noexcept nogil:
     connection.ping_us = connection.kill_us = connection.age_us = -1
     connection.reset_tokens = RESET_BURST
     connection.last_stream_id = -1
+    connection.cursor.preface_left = PREFACE_SIZE
     timer_init(&connection.timer, on_age_due, connection)
     age_us = server.limits.max_connection_age_us
     if age_us >= 0:

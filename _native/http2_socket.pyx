@@ -17,7 +17,7 @@ from posix.unistd cimport close
 
 from tensorgate._native.http2_state cimport Http2Connection
 from tensorgate._native.openssl_api cimport SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, openssl
-from tensorgate._native.posix cimport EPOLLIN, EPOLLOUT, MSG_NOSIGNAL, recv, send
+from tensorgate._native.posix cimport EPOLLIN, EPOLLOUT, MSG_NOSIGNAL, iovec, readv, recv, send
 
 cdef enum:
     # The content of one TLS record is at most this.
@@ -57,6 +57,23 @@ cdef Py_ssize_t socket_read(
         return _read_record(connection, buffer, size, is_drained)
     while True:
         count = recv(connection.watch.fd, buffer, size, 0)
+        if count > 0:
+            is_drained[0] = <size_t>count < size
+            return count
+        if count == 0:
+            return SOCKET_CLOSED
+        if errno == EAGAIN:
+            return SOCKET_AGAIN
+        if errno != EINTR:
+            return SOCKET_CLOSED
+
+
+cdef Py_ssize_t socket_read_parts(
+    Http2Connection* connection, const iovec* parts, int num_parts, size_t size, bint* is_drained
+) noexcept nogil:
+    cdef Py_ssize_t count
+    while True:
+        count = readv(connection.watch.fd, parts, num_parts)
         if count > 0:
             is_drained[0] = <size_t>count < size
             return count

@@ -55,6 +55,9 @@ cdef struct Http2Handler:
     void (*on_headers_end)(Http2Stream*) noexcept nogil
     # True gives the client its window back at once; else the handler does, by stream_give_back.
     bint (*on_data)(Http2Stream*, const uint8_t* data, size_t size) noexcept nogil
+    # Where the stream's next bytes of DATA may be received, so that on_data finds them in their place, and how many at
+    # most; 0: they come as all others do. What is received there is passed to on_data before anything else happens.
+    size_t (*place_for)(Http2Stream*, uint8_t** place) noexcept nogil
     # The client sends no more.
     void (*on_end)(Http2Stream*) noexcept nogil
     # Once for each stream, whatever ends it: the stream is the handler's to free.
@@ -90,6 +93,14 @@ cdef struct Http2Server:
     Http2Counters counters
 
 
+cdef struct FrameCursor:
+    # Where the next byte that comes belongs, as far as HTTP/2's framing tells.
+    size_t preface_left        # bytes of the connection's preface
+    uint8_t header[9]
+    size_t header_size         # how much of the header has come
+    size_t left                # of the payload, once all of the header has
+
+
 cdef struct Http2Connection:
     Http2Server* server
     Http2Connection* previous
@@ -102,6 +113,8 @@ cdef struct Http2Connection:
     bint tls_reads_by_writing  # the last read waits for room to write, in the course of a handshake
     bint tls_writes_by_reading  # and the last write for bytes to read
     nghttp2_session* session
+    FrameCursor cursor
+    int num_exact_reads        # so many more times it is read no further than a frame's end
     Http2Stream* streams
     int64_t num_streams
     uint8_t* unsent            # what the socket did not take

@@ -7,7 +7,10 @@ UNIT: Final[int]
 
 @disjoint_base
 class Blocks:
-    """A map of the bytes from ``begin`` up to ``end``, for tests. Raises ValueError unless both are multiples of UNIT."""
+    """A map of the bytes from ``begin`` up to ``end``, for tests.
+
+    Raises ValueError unless both are multiples of UNIT, with memory between them.
+    """
 
     def __new__(cls, begin: int, end: int) -> Self: ...
     def take(self, size: int) -> int | None:

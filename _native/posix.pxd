@@ -114,6 +114,7 @@ cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
         void* iov_base
         size_t iov_len
+    Py_ssize_t readv(int fd, const iovec* parts, int num_parts)
 
 
 cdef extern from "<sys/socket.h>" nogil:

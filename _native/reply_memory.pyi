@@ -6,14 +6,17 @@ _Place = tuple[int, int, int]
 class ReplyMemory:
     """Memory of ``size`` bytes for the replies of one incarnation of a worker: the gateway's end of it.
 
-    Lives on until the last reply in it is given back. Any thread. Raises ValueError for a size out of range, OSError
-    where the kernel has none.
+    The memory lives on until the last reply in it is given back. Any thread. Raises ValueError for a size out of range,
+    OSError where the kernel has none.
     """
 
     fd: int
     """Its descriptor, for the worker; -1 once closed."""
 
     def __new__(cls, size: int) -> Self: ...
+    def close(self) -> None:
+        """The worker is dead, and no line to it is left. Idempotent; the rest is of no use then."""
+
     def close_fd(self) -> None:
         """The worker has been started: nobody else needs the descriptor. Idempotent."""
 

@@ -29,22 +29,15 @@ from tensorgate._native.posix cimport (
     pthread_mutex_unlock,
 )
 from tensorgate._native.shared_memory cimport (
-    MAX_SHARED_BYTES,
-    MIN_SHARED_BYTES,
     address_of,
     find_place,
     generation_at,
-    shared_memory_create,
     shared_memory_map,
-    shared_memory_trim,
+    shared_memory_new,
     shared_memory_unmap,
+    trim_if_unused,
 )
 from tensorgate._native.zmq_api cimport zmq, zmq_msg_t
-
-cdef enum:
-    # Of the memory that was in use, so much stays with us once nothing is.
-    KEPT_BYTES = 64 * 1024 * 1024
-
 
 # --- the gateway's end ------------------------------------------------------------------------------------------------
 
@@ -110,9 +103,7 @@ cdef void _collect(ReplyPool* pool) noexcept nogil:
         at[0] = block.next
         blocks_give_back(&pool.blocks, block.block)
         free(block)
-    if pool.blocks.used == 0 and pool.blocks.reached > pool.memory.begin + KEPT_BYTES:
-        pool.blocks.reached = pool.memory.begin + KEPT_BYTES
-        shared_memory_trim(&pool.memory, pool.blocks.reached)
+    trim_if_unused(&pool.memory, &pool.blocks)
 
 
 cdef void* _take(WriterHome* home, size_t* size, uint8_t** data) noexcept nogil:
@@ -176,20 +167,20 @@ cdef class ReplyMemory:
     def __cinit__(self, size_t size):
         self.fd = -1
         load_library()
-        if not MIN_SHARED_BYTES <= size <= MAX_SHARED_BYTES:
-            raise ValueError(f"shared memory must have from {MIN_SHARED_BYTES} to {<size_t>MAX_SHARED_BYTES} bytes; was {size}")
         self.arena = <ReplyArena*>calloc(1, sizeof(ReplyArena))
         if self.arena is NULL:
             raise MemoryError
         self.arena.references = 1
-        self.fd = shared_memory_create(size)
-        if self.fd < 0 or not shared_memory_map(&self.arena.memory, self.fd, True):
-            raise OSError("memory to be shared with a worker cannot be had")
+        self.fd = shared_memory_new(&self.arena.memory, size)
 
     def __dealloc__(self):
+        self.close()
+
+    def close(self):
         self.close_fd()
         if self.arena is not NULL:
             reply_arena_drop(self.arena)
+            self.arena = NULL
 
     def close_fd(self):
         if self.fd >= 0:
@@ -198,19 +189,19 @@ cdef class ReplyMemory:
 
     @property
     def size(self):
-        return self.arena.memory.size
+        return 0 if self.arena is NULL else self.arena.memory.size
 
     @property
     def held_bytes(self):
-        return atomic_load(&self.arena.held_bytes)
+        return 0 if self.arena is NULL else atomic_load(&self.arena.held_bytes)
 
     @property
     def num_full(self):
-        return max(0, atomic_load(&self.arena.memory.header.num_full))
+        return 0 if self.arena is NULL else max(0, atomic_load(&self.arena.memory.header.num_full))
 
     @property
     def is_attached(self):
-        return is_shared_with_worker(self.arena)
+        return self.arena is not NULL and is_shared_with_worker(self.arena)
 
     def get(self, place):
         cdef zmq_msg_t message
@@ -267,5 +258,6 @@ cdef class SharedReplies:
     def used(self):
         pthread_mutex_lock(&self.pool.mutex)
         _collect(&self.pool)
+        used = self.pool.blocks.used
         pthread_mutex_unlock(&self.pool.mutex)
-        return self.pool.blocks.used
+        return used

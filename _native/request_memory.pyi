@@ -18,7 +18,10 @@ class RequestMemory:
         """A descriptor of the caller's that the memory can be mapped by for reading only. Raises OSError."""
 
     def put(self, content: Buffer) -> tuple[int, _Place] | None:
-        """Copies it into a block: what ``give_back`` wants, and (offset, size, generation); None: no room. For tests."""
+        """Copies it into a block: what ``give_back`` wants, and (offset, size, generation). For tests.
+
+        None: there is no room for it.
+        """
 
     def give_back(self, block: int) -> None:
         """The block of ``put``, once. For tests."""

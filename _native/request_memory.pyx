@@ -28,21 +28,15 @@ from tensorgate._native.posix cimport (
     pthread_mutex_unlock,
 )
 from tensorgate._native.shared_memory cimport (
-    MAX_SHARED_BYTES,
-    MIN_SHARED_BYTES,
     address_of,
     find_place,
     generation_at,
-    shared_memory_create,
     shared_memory_map,
-    shared_memory_trim,
+    shared_memory_new,
     shared_memory_unmap,
+    trim_if_unused,
 )
 from tensorgate._native.zmq_api cimport zmq
-
-cdef enum:
-    # Of the memory that was in use, so much stays with us once nothing is.
-    KEPT_BYTES = 64 * 1024 * 1024
 
 
 cdef void _drop_arena(RequestArena* arena) noexcept nogil:
@@ -84,9 +78,7 @@ cdef void request_block_give_back(RequestBlock* block) noexcept nogil:
     atomic_store(generation_at(&arena.memory, block.block.offset), 0)
     pthread_mutex_lock(&arena.mutex)
     blocks_give_back(&arena.blocks, block.block)
-    if arena.blocks.used == 0 and arena.blocks.reached > arena.memory.begin + KEPT_BYTES:
-        arena.blocks.reached = arena.memory.begin + KEPT_BYTES
-        shared_memory_trim(&arena.memory, arena.blocks.reached)
+    trim_if_unused(&arena.memory, &arena.blocks)
     pthread_mutex_unlock(&arena.mutex)
     free(block)
     _drop_arena(arena)
@@ -106,17 +98,13 @@ cdef bint message_of_block(zmq_msg_t* message, RequestBlock* block) noexcept nog
 cdef class RequestMemory:
     def __cinit__(self, size_t size, size_t threshold):
         self.fd = -1
-        if not MIN_SHARED_BYTES <= size <= MAX_SHARED_BYTES:
-            raise ValueError(f"shared memory must have from {MIN_SHARED_BYTES} to {<size_t>MAX_SHARED_BYTES} bytes; was {size}")
         self.arena = <RequestArena*>calloc(1, sizeof(RequestArena))
         if self.arena is NULL:
             raise MemoryError
         self.arena.references = 1
         self.arena.threshold = threshold
         pthread_mutex_init(&self.arena.mutex, NULL)
-        self.fd = shared_memory_create(size)
-        if self.fd < 0 or not shared_memory_map(&self.arena.memory, self.fd, True):
-            raise OSError("memory to be shared with workers cannot be had")
+        self.fd = shared_memory_new(&self.arena.memory, size)
         if not blocks_init(&self.arena.blocks, self.arena.memory.begin, self.arena.memory.size):
             raise MemoryError
 
@@ -152,7 +140,10 @@ cdef class RequestMemory:
 
     @property
     def used(self):
-        return self.arena.blocks.used
+        pthread_mutex_lock(&self.arena.mutex)
+        used = self.arena.blocks.used
+        pthread_mutex_unlock(&self.arena.mutex)
+        return used
 
     @property
     def num_full(self):

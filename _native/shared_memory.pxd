@@ -8,13 +8,15 @@ it may not; it is in one place only, at the block's beginning. Whoever hands blo
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 
-from tensorgate._native.memory_blocks cimport BLOCK_UNIT
+from tensorgate._native.memory_blocks cimport BLOCK_UNIT, BlockMap
 from tensorgate._native.posix cimport atomic_load
 
 cdef enum:
     # Of one piece; smaller ones are not worth their table, larger ones no machine has.
     MIN_SHARED_BYTES = 65536
     MAX_SHARED_BYTES = 70368744177664
+    # Of the memory that was in use, so much stays with the process once nothing is.
+    KEPT_BYTES = 67108864
 
 
 cdef struct SharedHeader:
@@ -38,16 +40,16 @@ cdef struct SharedMemory:
     int64_t* generations    # the table
 
 
-# A descriptor of so many bytes (rounded to whole units) that nobody can make smaller or larger; closed on exec. -1: see
-# errno.
-cdef int shared_memory_create(size_t size) noexcept nogil
-# Maps what shared_memory_create made; the descriptor may be closed afterwards. False: it is no such thing, or there is
+# Makes one of so many bytes (rounded to whole units) that nobody can make smaller or larger, and maps it: a descriptor of
+# it, closed on exec. Raises ValueError for a size out of range, OSError where the kernel has none.
+cdef int shared_memory_new(SharedMemory* memory, size_t size) except -1
+# Maps what shared_memory_new made; the descriptor may be closed afterwards. False: it is no such thing, or there is
 # no address space.
 cdef bint shared_memory_map(SharedMemory* memory, int fd, bint is_writable) noexcept nogil
 # Idempotent, also on a zeroed one.
 cdef void shared_memory_unmap(SharedMemory* memory) noexcept nogil
-# Gives the pages from offset on, a multiple of BLOCK_UNIT, back to the kernel; they are zeros then.
-cdef void shared_memory_trim(SharedMemory* memory, size_t offset) noexcept nogil
+# Gives what is above the first KEPT_BYTES of the blocks back to the kernel, if none of them is in use and it was.
+cdef void trim_if_unused(SharedMemory* memory, BlockMap* blocks) noexcept nogil
 
 
 cdef inline uint8_t* address_of(const SharedMemory* memory, size_t offset) noexcept nogil:

@@ -51,7 +51,7 @@ cdef size_t _begin_of(size_t size) noexcept nogil:
     return BLOCK_UNIT + (table + BLOCK_UNIT - 1) // BLOCK_UNIT * BLOCK_UNIT
 
 
-cdef int shared_memory_create(size_t size) noexcept nogil:
+cdef int _create(size_t size) noexcept nogil:
     cdef SharedHeader* header
     cdef int fd
     size = size // BLOCK_UNIT * BLOCK_UNIT
@@ -69,6 +69,20 @@ cdef int shared_memory_create(size_t size) noexcept nogil:
     header.size = size
     munmap(header, BLOCK_UNIT)
     return fd
+
+
+cdef int shared_memory_new(SharedMemory* memory, size_t size) except -1:
+    cdef int fd
+    memset(memory, 0, sizeof(SharedMemory))
+    if not MIN_SHARED_BYTES <= size <= MAX_SHARED_BYTES:
+        raise ValueError(
+            f"shared memory has from {<size_t>MIN_SHARED_BYTES} to {<size_t>MAX_SHARED_BYTES} bytes; was {size}")
+    fd = _create(size)
+    if fd >= 0 and shared_memory_map(memory, fd, True):
+        return fd
+    if fd >= 0:
+        close(fd)
+    raise OSError(f"{size} bytes of memory to be shared with workers cannot be had")
 
 
 cdef bint shared_memory_map(SharedMemory* memory, int fd, bint is_writable) noexcept nogil:
@@ -100,7 +114,10 @@ cdef void shared_memory_unmap(SharedMemory* memory) noexcept nogil:
         memory.header = NULL
 
 
-cdef void shared_memory_trim(SharedMemory* memory, size_t offset) noexcept nogil:
-    if offset < memory.size:
-        # Where it fails the pages stay, and all goes on.
-        madvise(address_of(memory, offset), memory.size - offset, MADV_REMOVE)
+cdef void trim_if_unused(SharedMemory* memory, BlockMap* blocks) noexcept nogil:
+    cdef size_t kept = memory.begin + KEPT_BYTES
+    if blocks.used or blocks.reached <= kept:
+        return
+    # Where it fails the pages stay, and all goes on.
+    madvise(address_of(memory, kept), blocks.reached - kept, MADV_REMOVE)
+    blocks.reached = kept

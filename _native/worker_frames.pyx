@@ -48,6 +48,7 @@ from tensorgate._native.zmq_api cimport (
 cdef enum:
     # A worker binds its endpoints some time after it was started; connecting is tried this often.
     RECONNECT_INTERVAL_MS = 10
+    MAX_COPIED_BYTES = 4 * 1024 * 1024
 
 cdef const char* MISPLACED_TEXT = "The worker's reply is not where it says, in the memory that it shares with the gateway."
 
@@ -108,6 +109,9 @@ cdef bint _share(Line* line, Request* request) noexcept nogil:
         return False
     if request.block is not NULL:
         return True
+    # What is larger is sent piece by piece, so that nobody waits for the copying.
+    if request.payload_size > MAX_COPIED_BYTES:
+        return False
     block = request_block_take(line.dispatcher.arena, request.payload_size)
     if block is NULL:
         return False

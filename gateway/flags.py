@@ -296,7 +296,7 @@ OWN_FLAGS = (
     Flag(
         "shared_memory_threshold_bytes",
         _INT32,
-        65536,
+        32768,
         "Requests and replies of at least so many bytes go by shared memory, smaller ones are sent.",
     ),
     Flag("grpc_edge_threads", _INT32, 1, "Native threads that serve gRPC and dispatch requests."),

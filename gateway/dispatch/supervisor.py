@@ -392,6 +392,9 @@ class Supervisor:
             for _, on_down in self._listeners:
                 on_down(incarnation.client, cause)
         incarnation.client.close(cause)
+        # Not left to whoever still knows this incarnation: it is much address space.
+        if (replies := incarnation.client.endpoints.replies) is not None:
+            replies.close()
         for path in incarnation.endpoint_paths:
             # ZeroMQ removes the files of a worker that closed its sockets itself.
             if os.path.exists(path):

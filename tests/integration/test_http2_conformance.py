@@ -354,14 +354,11 @@ def test_frames_may_come_with_the_preface_before_the_servers_settings(served: Sc
 
 def test_frames_of_the_largest_size_are_taken(tmp_path_factory: pytest.TempPathFactory) -> None:
     message = framed(predict_request(os.urandom(OUR_MAX_FRAME_SIZE * 2)))
-    with scene(tmp_path_factory.mktemp("edge")) as large, FrameClient(large.port) as client:
+    with scene(tmp_path_factory.mktemp("edge"), stream_window=1 << 22) as large, FrameClient(large.port) as client:
         client.send(window_update(0, 1 << 24), window_update(0, 1), settings((INITIAL_WINDOW_SIZE, 1 << 24)))
         client.send(headers(1))
         first, second = message[:OUR_MAX_FRAME_SIZE], message[OUR_MAX_FRAME_SIZE:][:OUR_MAX_FRAME_SIZE]
-        client.send(data(1, first))
-        client.read_until(lambda each: each.kind == WINDOW_UPDATE and each.stream_id == 1)
-        client.send(data(1, second))
-        client.read_until(lambda each: each.kind == WINDOW_UPDATE and each.stream_id == 1)
+        client.send(data(1, first), data(1, second))
         client.send(data(1, message[2 * OUR_MAX_FRAME_SIZE :], end=True))
         assert client.answer(1)["grpc-status"] == "0"
         assert client.body(1) == message

@@ -72,7 +72,7 @@ OWN = [
     ("grpc_edge", "string", "native"),
     ("worker_transport", "string", "stream"),
     ("shared_memory_mb", "int32", 256),
-    ("shared_memory_threshold_bytes", "int32", 65536),
+    ("shared_memory_threshold_bytes", "int32", 32768),
     ("grpc_edge_threads", "int32", 1),
     ("num_workers", "int32", 1),
     ("devices", "string", ""),

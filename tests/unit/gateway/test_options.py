@@ -89,7 +89,7 @@ def test_the_defaults_are_upstreams_in_the_units_of_the_code() -> None:
         grpc_edge="native",
         worker_transport="stream",
         shared_memory_bytes=256 << 20,
-        shared_memory_threshold_bytes=65536,
+        shared_memory_threshold_bytes=32768,
         grpc_edge_threads=1,
         console_port=0,
         console_address="127.0.0.1",

@@ -1,5 +1,6 @@
 """The map of a shared memory's blocks, against a model that remembers them in a dictionary."""
 
+import itertools
 import random
 
 import pytest
@@ -16,7 +17,7 @@ def check_cover(blocks: Blocks, taken: dict[int, int]) -> None:
     """All of the memory is covered, without gaps; what is taken is as the model has it; free neighbours are one."""
     cover = blocks.cover()
     assert cover[0][0] == BEGIN
-    for (offset, size, is_free), (following, _, follower_is_free) in zip(cover, cover[1:], strict=False):
+    for (offset, size, is_free), (following, _, follower_is_free) in itertools.pairwise(cover):
         assert offset + size == following
         assert not (is_free and follower_is_free)
     assert cover[-1][0] + cover[-1][1] == END
