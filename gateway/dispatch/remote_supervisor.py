@@ -98,7 +98,9 @@ class RemoteSupervisor:
         if self._task is None:
             return
         worker = self._worker
-        if worker is not None:
+        if worker is None:
+            self._task.cancel()  # nobody has answered yet
+        else:
             try:
                 await worker.stop(max(timeout_s, BYE_TIMEOUT_S))
             except ServingError as error:
@@ -129,6 +131,9 @@ class RemoteSupervisor:
                 logger.warning("%s; it is greeted again and again", cause.message)
             client.close(cause)
             return
+        except asyncio.CancelledError:
+            client.close(self._cause("was let go"))
+            raise
         client.watch_connection(lambda: self._lose(lost, "has closed its connection"))
         self._come_up(client)
         watching = self._loop.create_task(self._watch(client, lost), name=f"heartbeat {self.name}")
