@@ -5,7 +5,7 @@
 #
 # WHEEL is one that docker/build_wheel.sh made, of $PYTHON's version (default: python3). The binary runs where glibc is no
 # older than here. It starts workers by --worker_command; by default it takes the machine's python3, if tensorgate[cpu]
-# is installed there.
+# is installed there. Or it finds them on other machines, by --workers.
 # By PyInstaller and not by pex, whose file is as large without any interpreter in it, takes three times as long to begin,
 # and gets an interpreter, where one is asked for, from GitHub at build time.
 set -euo pipefail

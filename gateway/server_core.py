@@ -123,7 +123,7 @@ class ServerCore:
             plan.slots,
             plan.worker_options,
             lambda worker: (
-                RemoteSupervisor(worker, self._context, loop, clock)
+                RemoteSupervisor(worker, self._context, loop)
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
             ),

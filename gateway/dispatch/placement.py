@@ -145,11 +145,7 @@ class Placement:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._wait_for_worker_s
         while True:
-            free = [
-                worker
-                for worker, loaders in self._loaders.items()
-                if worker.name in home.workers and loader not in loaders
-            ]
+            free = self._free(loader, home)
             if free:
                 worker = min(free, key=self.num_servables)
                 self._loaders[worker][loader] = None
@@ -161,6 +157,15 @@ class Placement:
                     Code.UNAVAILABLE,
                     f"no worker came up within {self._wait_for_worker_s:g} s; its log says why",
                 ) from error
+
+    def num_free(self, loader: WorkerLoader, home: Home) -> int:
+        """Host.num_free."""
+        return len(self._free(loader, home))
+
+    def _free(self, loader: WorkerLoader, home: Home) -> list[WorkerClient]:
+        return [
+            worker for worker, loaders in self._loaders.items() if worker.name in home.workers and loader not in loaders
+        ]
 
     def next_handle(self) -> int:
         """Host.next_handle."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import zmq
 
-from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.dispatch.supervisor import OnDown, OnUp, WorkerOptions
 from tensorgate.gateway.dispatch.worker import WorkerEndpoints
 from tensorgate.gateway.dispatch.worker_client import WorkerClient
@@ -24,6 +23,8 @@ logger = logging.getLogger("tensorgate.supervisor")
 
 # An unanswered hello is followed by another: the first may have gone to a worker that was ending.
 HELLO_TIMEOUT_S = 5.0
+# How long the start waits for a worker.
+START_WAIT_S = 20.0
 # How long a worker may take to agree to its end when it has no time to finish what is in flight.
 BYE_TIMEOUT_S = 1.0
 
@@ -36,7 +37,6 @@ class RemoteSupervisor:
         options: WorkerOptions,
         context: "zmq.Context[zmq.Socket[bytes]]",
         loop: asyncio.AbstractEventLoop,
-        clock: Clock,
     ) -> None:
         """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none."""
         address = parse_address(options.address)
@@ -44,13 +44,12 @@ class RemoteSupervisor:
         self._options = options
         self._context = context
         self._loop = loop
-        self._clock = clock
         self._listeners: list[tuple[OnUp, OnDown]] = []
         self._worker: WorkerClient | None = None
         self._num_starts = 0
         self._last_end = ""
         self._task: asyncio.Task[None] | None = None
-        self._first_up: asyncio.Future[WorkerClient] = loop.create_future()
+        self._first_up = asyncio.Event()
         self._stopping = asyncio.Event()
 
     @property
@@ -85,11 +84,13 @@ class RemoteSupervisor:
         """Adds a listener; before ``start``."""
         self._listeners.append((on_up, on_down))
 
-    async def start(self) -> WorkerClient:
-        """Waits until the worker is up. Raises ServingError, and is not to be used any more, where it does not come up
-        within the options' start_timeout_s. From then on a worker that is lost is waited for without end."""
+    async def start(self) -> None:
+        """Returns when the worker is up, or after START_WAIT_S: what is not there yet is greeted until ``stop``."""
         self._task = self._loop.create_task(self._run(), name=f"attend {self.name}")
-        return await asyncio.shield(self._first_up)
+        try:
+            await asyncio.wait_for(self._first_up.wait(), START_WAIT_S)
+        except asyncio.TimeoutError:
+            logger.warning("%s is not up after %g s, and not waited for any longer", self.name, START_WAIT_S)
 
     async def stop(self, timeout_s: float) -> None:
         """Asks the worker to finish what is in flight and end, if it is up, and lets it go. Idempotent."""
@@ -97,35 +98,27 @@ class RemoteSupervisor:
         if self._task is None:
             return
         worker = self._worker
-        if worker is not None:
+        if worker is None:
+            self._task.cancel()  # nobody has answered yet
+        else:
             try:
                 await worker.stop(max(timeout_s, BYE_TIMEOUT_S))
             except ServingError as error:
                 logger.warning("%s was asked to stop: %s", self.name, error)
         await asyncio.wait({self._task})
-        if self._first_up.done() and not self._first_up.cancelled():
-            self._first_up.exception()  # asked for, so that asyncio does not report it as forgotten
 
     # --- the life cycle -----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        began_s = self._clock.monotonic_s()
         while not self._stopping.is_set():
-            cause = await self._attend_once()
-            if self._stopping.is_set():
-                break
-            if not self._first_up.done() and self._clock.monotonic_s() - began_s >= self._options.start_timeout_s:
-                self._first_up.set_exception(cause)
-                return
+            await self._attend_once()
             try:
                 await asyncio.wait_for(self._stopping.wait(), self._options.heartbeat_interval_s)
             except asyncio.TimeoutError:
                 logger.debug("greeting %s again", self.name)
-        if not self._first_up.done():
-            self._first_up.set_exception(ServingError(Code.UNAVAILABLE, f"{self.name} was stopped while starting"))
 
-    async def _attend_once(self) -> ServingError:
-        """From one greeting to the end of that incarnation, or of the gateway; the cause."""
+    async def _attend_once(self) -> None:
+        """From one greeting to the end of that incarnation, or of the gateway."""
         client = WorkerClient(self._context, self._loop, self.name, None, self._endpoints)
         lost: asyncio.Future[ServingError] = self._loop.create_future()
         try:
@@ -137,7 +130,10 @@ class RemoteSupervisor:
                 self._last_end = cause.message
                 logger.warning("%s; it is greeted again and again", cause.message)
             client.close(cause)
-            return cause
+            return
+        except asyncio.CancelledError:
+            client.close(self._cause("was let go"))
+            raise
         client.watch_connection(lambda: self._lose(lost, "has closed its connection"))
         self._come_up(client)
         watching = self._loop.create_task(self._watch(client, lost), name=f"heartbeat {self.name}")
@@ -150,9 +146,7 @@ class RemoteSupervisor:
         for task in (watching, stopping):
             task.cancel()
         await asyncio.wait({watching, stopping})
-        cause = lost.result() if lost.done() else self._cause("was let go")
-        self._go_down(client, cause)
-        return cause
+        self._go_down(client, lost.result() if lost.done() else self._cause("was let go"))
 
     def _come_up(self, client: WorkerClient) -> None:
         info = client.info
@@ -168,8 +162,7 @@ class RemoteSupervisor:
         self._worker = client
         for on_up, _ in self._listeners:
             on_up(client)
-        if not self._first_up.done():
-            self._first_up.set_result(client)
+        self._first_up.set()
 
     def _go_down(self, client: WorkerClient, cause: ServingError) -> None:
         self._worker = None

@@ -55,6 +55,10 @@ class Host(Protocol):
         """
         ...
 
+    def num_free(self, loader: "WorkerLoader", home: Home) -> int:
+        """How many live workers of the home have no copy of this version."""
+        ...
+
     def next_handle(self) -> int:
         """A servable handle that was never used before."""
         ...
@@ -138,7 +142,7 @@ class WorkerLoader:
         self._on_replicas_changed = on_change
 
     async def load(self) -> None:
-        """Loader.load: has workers load all copies of the version, for as long as that takes.
+        """Loader.load: has workers load all copies of the version, as far as the home wants, for as long as that takes.
 
         Raises ServingError: the first worker's that failed, or UNAVAILABLE when no worker is up or one dies. Cancelling
         it leaves workers loading what nobody will unload: for the end of the gateway only.
@@ -149,7 +153,10 @@ class WorkerLoader:
         home = self._home = await self._host.open(self._data.id)
         # The copies of an attempt that failed remember what it did to their workers.
         self._copies += [_Copy() for _ in range(home.num_replicas - len(self._copies))]
-        outcomes = await asyncio.gather(*(self._load_copy(copy, home) for copy in self._copies), return_exceptions=True)
+        # Where workers may be away, the copies that are for them come later.
+        num_now = max(1, self._host.num_free(self, home)) if home.may_lack else len(self._copies)
+        loads = (self._load_copy(copy, home) for copy in self._copies[:num_now])
+        outcomes = await asyncio.gather(*loads, return_exceptions=True)
         failure = next((each for each in outcomes if isinstance(each, BaseException)), None)
         if failure is None and not self._replicas:
             failure = ServingError(Code.UNAVAILABLE, f"every worker died just after it had loaded {self._data.id}")
@@ -158,7 +165,7 @@ class WorkerLoader:
             raise failure
         self._state = LoaderState.LOADED
         for copy in self._copies:
-            if copy.replica is None:  # its worker died while the others were loading
+            if copy.replica is None:  # its worker is away, or died while the others were loading
                 self._begin_restoring(copy)
 
     async def unload(self) -> None:

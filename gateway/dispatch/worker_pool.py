@@ -53,12 +53,14 @@ class WorkerSettings:
 class Home:
     """Where a version may be loaded: ``num_replicas`` copies, each on another worker of these names.
 
-    ``ends_with_version``: the workers end when the version leaves, and need not unload it.
+    ``ends_with_version``: the workers end when the version leaves, and need not unload it. ``may_lack``: workers may be
+    away for long, so one copy is enough to serve, and others are loaded when there is a worker for them.
     """
 
     workers: frozenset[str]
     num_replicas: int
     ends_with_version: bool = False
+    may_lack: bool = False
 
 
 class _Group:
@@ -120,12 +122,14 @@ class WorkerPool:
     async def start(self) -> None:
         """Starts the standing workers and waits until they are up; raises ServingError if one of them does not come up.
 
-        Without it they start with the first version that needs them.
+        Of workers on the network one is enough. Without it they start with the first version that needs them.
         """
         outcomes = await asyncio.gather(*map(self._standing, self._slots), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        if any(slot.address for slot in self._slots) and not any(each.is_up for each in self.supervisors):
+            raise ServingError(Code.UNAVAILABLE, f"No worker is up: {self.supervisors[0].last_end}")
 
     async def stop(self, timeout_s: float) -> None:
         """Ends all workers at the same time, as Supervisor.stop; nothing can be opened any more. Idempotent."""
@@ -151,15 +155,16 @@ class WorkerPool:
             if len(groups) < num_replicas:
                 raise next(each for each in outcomes if isinstance(each, BaseException))
             self._homes[servable_id] = []
-            return Home(frozenset(each.name for group in groups for each in group.supervisors), num_replicas)
+            names = frozenset(each.name for group in groups for each in group.supervisors)
+            return Home(names, num_replicas, may_lack=any(slot.address for slot in slots))
         is_own = settings.isolation is Isolation.VERSION
         key: _Key = ("version", servable_id.name, str(servable_id.version)) if is_own else ("model", servable_id.name)
         if key not in self._groups:
             slots = sorted(slots, key=self._num_groups)[:num_replicas]
-            names = [f"worker-{next(self._numbers)}" for _ in slots]
+            own_names = [f"worker-{next(self._numbers)}" for _ in slots]
             whose = str(servable_id) if is_own else f"model {servable_id.name}"
-            logger.info("starting %s for %s", ", ".join(names), whose)
-            self._groups[key] = self._new_group(slots, names, settings.num_execution_threads)
+            logger.info("starting %s for %s", ", ".join(own_names), whose)
+            self._groups[key] = self._new_group(slots, own_names, settings.num_execution_threads)
         group = await self._started(key, servable_id)
         self._homes[servable_id] = [key]
         return Home(frozenset(each.name for each in group.supervisors), len(group.supervisors), is_own)

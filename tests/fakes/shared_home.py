@@ -9,8 +9,10 @@ class SharedHome:
 
     wants_workers = True
 
-    def __init__(self, *names: str, num_replicas: int = 1, ends_with_version: bool = False) -> None:
-        self.home = Home(frozenset(names or ("worker-0", "worker-1")), num_replicas, ends_with_version)
+    def __init__(
+        self, *names: str, num_replicas: int = 1, ends_with_version: bool = False, may_lack: bool = False
+    ) -> None:
+        self.home = Home(frozenset(names or ("worker-0", "worker-1")), num_replicas, ends_with_version, may_lack)
         self.opened: list[ServableId] = []
 
     async def open(self, servable_id: ServableId) -> Home:

@@ -201,6 +201,9 @@ def test_config_check_names_problems_and_what_the_server_would_refuse(tmp_path: 
     assert done.returncode == 1
     assert f"there is no folder {tmp_path / 'none'}" in done.stderr
     assert "--no_such_flag" in done.stderr
+    (tmp_path / "tokens").write_text("predict short", encoding="ascii")
+    done = tensorgate("config", "check", flag, f"--auth_token_file={tmp_path / 'tokens'}")
+    assert (done.returncode, "line 1 has a token that is not" in done.stderr) == (1, True)
     done = tensorgate("config", "check", config_flag(tmp_path, {"m": pathlib.Path("relative")}))
     assert done.returncode == 1
     assert "Expected model m to have an absolute path" in done.stderr

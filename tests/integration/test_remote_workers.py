@@ -75,14 +75,14 @@ def start_worker(tmp_path: pathlib.Path) -> Iterator[StartWorker]:
         worker.process.wait()
 
 
-def is_served(server: ModelServer) -> bool:
+def is_served(server: ModelServer, answer: float = 4.0) -> bool:
     try:
         response = server.prediction.Predict(predict_request("half_plus_two", x=floats(4.0)), timeout=TIMEOUT_S)
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             raise
         return False
-    return list(response.outputs["y"].float_val) == [4.0]
+    return list(response.outputs["y"].float_val) == [answer]
 
 
 def loads(server: ModelServer, worker: str) -> int:
@@ -117,6 +117,36 @@ def test_requests_go_to_workers_of_other_machines_which_come_and_go(
     assert server.stop() == 0
     assert workers[0].process.wait(TIMEOUT_S) == 0
     assert "ends by the gateway's word" in workers[0].log
+
+
+@pytest.mark.timeout(300)
+def test_a_server_starts_and_takes_new_versions_with_the_workers_that_are_there(
+    start_server: StartServer, start_worker: StartWorker, own_model: Callable[..., pathlib.Path]
+) -> None:
+    base_path = own_model("half_plus_two", 1)
+    there, away = start_worker(), start_worker()
+    away.process.kill()
+    away.process.wait()
+    server = start_server(
+        "--model_name=half_plus_two",
+        f"--model_base_path={base_path}",
+        f"--workers={there.address},{away.address}",
+        "--file_system_poll_wait_seconds=1",
+    )
+    assert is_served(server, 3.0)
+    own_model("half_plus_two", 2)
+    wait_until(lambda: loads(server, "worker-0") == 2, "the new version", TIMEOUT_S)
+    wait_until(lambda: is_served(server), "served")
+    away.start()
+    wait_until(lambda: loads(server, "worker-1") >= 1, "the latest version on the one that has come", TIMEOUT_S)
+
+
+def test_no_worker_at_all_refuses_the_start(start_server: StartServer, model_config: Callable[..., str]) -> None:
+    address = f"tcp://127.0.0.1:{free_ports_in_a_row(3)}"
+    server = start_server(model_config("half_plus_two"), f"--workers={address}", wait=False)
+    assert server.process.wait(TIMEOUT_S) != 0
+    assert f"No worker is up: worker-0 at {address}" in server.log
+    assert "it may not run, or have another key" in server.log
 
 
 @pytest.mark.timeout(300)

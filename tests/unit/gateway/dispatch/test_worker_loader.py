@@ -369,6 +369,26 @@ def test_a_load_is_done_when_the_last_copy_is_there() -> None:
     run(scenario)
 
 
+def test_where_workers_may_be_away_one_copy_is_enough_and_the_others_come_with_them() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", "worker-1", "worker-2", num_replicas=3, may_lack=True))
+        loader = scene.loader()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        assert not loading.done()  # for the first one it waits
+        scene.up("worker-1")
+        await loading
+        assert (workers_of(loader), loader.state) == ({"worker-1"}, LoaderState.LOADED)
+        assert scene.placement.trouble == ""
+        for name in ("worker-0", "worker-2"):
+            scene.up(name)
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1", "worker-2"}
+        await loader.unload()
+
+    run(scenario)
+
+
 def test_one_copy_that_cannot_be_loaded_fails_the_load_and_frees_the_others() -> None:
     async def scenario() -> None:
         scene = two_copies()
