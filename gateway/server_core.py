@@ -50,6 +50,8 @@ from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
 from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
+from tensorgate.gateway.monitoring.batching_metrics import BatchingCollector
+from tensorgate.gateway.monitoring.batching_totals import BatchingTotals, Report, WarmupTotals
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
 from tensorgate.gateway.monitoring.readiness import Readiness
@@ -161,6 +163,7 @@ class ServerCore:
         self._pool.subscribe(self._admission.add_worker, self._admission.remove_worker)
 
         # A version's line.
+        warmups = WarmupTotals()
         platforms: dict[str, str] = {}
         self._manager = BasicManager(
             AspiredVersionsManager(
@@ -180,6 +183,7 @@ class ServerCore:
                     options.prefer_tflite_model,
                     options.num_tflite_pools,
                     batching=options.batching,
+                    on_loaded=warmups.take,
                 ),
                 platforms,
                 plan.load_options,
@@ -246,6 +250,7 @@ class ServerCore:
             clock,
         )
         totals = RequestTotals(self._data_plane)
+        batching = BatchingTotals(self._batching_reports)
         metrics = MetricsPage(
             ServerCollector(
                 self._grpc.name,
@@ -262,9 +267,16 @@ class ServerCore:
                 self._in_flight,
                 self._worker_statuses,
             ),
+            BatchingCollector(batching),
         )
         serving_metrics = ServingMetrics(
-            totals, self._data_plane.unrouted, rest_counts, grpcio_counts, lambda: self._request_logger.counts
+            totals,
+            self._data_plane.unrouted,
+            rest_counts,
+            grpcio_counts,
+            lambda: self._request_logger.counts,
+            batching,
+            warmups,
         )
         self._rest = (
             RestServer(
@@ -345,6 +357,10 @@ class ServerCore:
             for name, versions in self._route_table.snapshot.versions.items()
             for version, routed in versions.items()
         }
+
+    def _batching_reports(self) -> list[Report]:
+        workers = [worker for each in self._pool.supervisors if (worker := each.worker) is not None]
+        return [(worker.number, worker.health.batch_queues) for worker in workers if worker.health is not None]
 
     def _worker_statuses(self) -> list[WorkerStatus]:
         return [self._worker_status(supervisor) for supervisor in self._pool.supervisors]
