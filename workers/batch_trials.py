@@ -54,7 +54,11 @@ _ZERO_FIELDS = {
 
 
 def try_batches(
-    session: Session, path: str, options: BatchingOptions, teach: Callable[[bytes, int], bool], budget_s: float = BUDGET_S
+    session: Session,
+    path: str,
+    options: BatchingOptions,
+    teach: Callable[[bytes, int], bool],
+    budget_s: float = BUDGET_S,
 ) -> int:
     """Runs batches of 1, 2, 4, … rows for each signature that can be merged, and tells ``teach`` what they took.
 

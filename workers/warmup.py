@@ -34,10 +34,10 @@ WarmupMethod = Callable[[bytes], tuple[int, bytes, bytes, int]]
 def warm_up(methods: Mapping[str, WarmupMethod], path: str, num_iterations: int) -> tuple[int, int]:
     """Runs each request of the version in folder ``path``, in their order, ``num_iterations`` times; blocks.
 
-    How many records there were, and the microseconds it took; zeros where the version has no such file. The model that a record names is not looked at, only its
-    signature. Raises ServingError: what a request ends with, UNIMPLEMENTED for a kind of log without a method,
-    INVALID_ARGUMENT for too many records or one that is no PredictionLog, DATA_LOSS for a file that is no TFRecord
-    file, and the file system's error.
+    How many records there were, and the microseconds it took; zeros where the version has no such file. The model that
+    a record names is not looked at, only its signature. Raises ServingError: what a request ends with, UNIMPLEMENTED
+    for a kind of log without a method, INVALID_ARGUMENT for too many records or one that is no PredictionLog, DATA_LOSS
+    for a file that is no TFRecord file, and the file system's error.
     """
     requests_path = os.path.join(path, WARMUP_REQUESTS)
     if not os.path.exists(requests_path):

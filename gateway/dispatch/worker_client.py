@@ -228,7 +228,7 @@ class WorkerClient:
     async def ping(self, timeout_s: float) -> WorkerHealth:
         """The worker's health, kept in ``health`` too. Raises ServingError, DEADLINE_EXCEEDED if it does not answer."""
         reply = await self.command("ping", {}, timeout_s)
-        queues = [json.loads(queue) for queue in reply["queues"]]
+        queues = tuple(json.loads(queue) for queue in reply["queues"])
         self.health = WorkerHealth(reply["in_flight"], reply["completed"], reply["rss_bytes"], queues)
         return self.health
 

@@ -200,9 +200,7 @@ def _label_text(labels: _Labels) -> str:
     )
 
 
-def _histogram_lines(
-    name: str, labels: _Labels, histogram: _Histogram, between: Sequence[float]
-) -> Iterable[str]:
+def _histogram_lines(name: str, labels: _Labels, histogram: _Histogram, between: Sequence[float]) -> Iterable[str]:
     buckets, total_us = histogram
     text = _label_text(labels)
     limits = [f"{limit:g}" for limit in between] + ["+Inf"]

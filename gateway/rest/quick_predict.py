@@ -90,9 +90,7 @@ class QuickPredict:
         self._address = address
         self._asked: _Asked | None = None  # last
 
-    def begin(
-        self, body: bytes, *, accepts_gzip: bool, on_answer: OnAnswer, priority: int = 0
-    ) -> Cancellable | None:
+    def begin(self, body: bytes, *, accepts_gzip: bool, on_answer: OnAnswer, priority: int = 0) -> Cancellable | None:
         """Starts one request; ``on_answer`` is called once, later, on the loop, also after a ``cancel``.
 
         None for a request that handlers are to see: nothing has been done then.

@@ -203,7 +203,12 @@ class FakeWorker:
         return {}
 
     def _do_ping(self, _fields: object) -> dict[str, object]:
-        return {"in_flight": len(self._held) + self.num_stuck, "completed": self.completed, "rss_bytes": 4096, "queues": []}
+        return {
+            "in_flight": len(self._held) + self.num_stuck,
+            "completed": self.completed,
+            "rss_bytes": 4096,
+            "queues": [],
+        }
 
     def _do_stop(self, _fields: object) -> dict[str, object]:
         self._running = False

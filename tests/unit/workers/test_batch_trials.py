@@ -130,4 +130,3 @@ def test_what_a_queue_was_taught_it_knows_before_its_first_request(
             assert not served.loop.teach_batching(1, b"no request", 1)
     finally:
         session.close()
-
