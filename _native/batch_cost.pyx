@@ -16,7 +16,7 @@ from tensorgate._native.batch_queue cimport batch_free
 from tensorgate._native.batch_scheduler cimport batch_enqueue, batcher_free, scheduler_init, scheduler_stop
 from tensorgate._native.batch_state cimport MAX_BATCH_RANK, Batch, Batcher, BatchScheduler, BatchSlice, BatchTask
 from tensorgate._native.batch_tasks cimport PREPARED, prepare_predict
-from tensorgate._native.batch_turn cimport take_batch
+from tensorgate._native.batch_turn cimport TAKE_ANY, take_batch
 from tensorgate._native.batching_options cimport BatchingOptions, new_batcher
 from tensorgate._native.execution_pool cimport METHOD_PREDICT, Job
 from tensorgate._native.posix cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -90,7 +90,7 @@ cdef bint _round(Batcher* batcher, Job* jobs, BatchTask** tasks, int count, Time
     while True:
         began_ns = _now_ns()
         pthread_mutex_lock(&batcher.scheduler.mutex)
-        batch = take_batch(batcher.scheduler, began_ns // 1000, -1, False, &due_us)
+        batch = take_batch(batcher.scheduler, began_ns // 1000, TAKE_ANY, False, &due_us)
         pthread_mutex_unlock(&batcher.scheduler.mutex)
         times.queue_ns += _now_ns() - began_ns
         if batch is NULL:

@@ -27,6 +27,7 @@ from tensorgate._native.batch_state cimport (
     BatchScheduler,
     BatchSlice,
     BatchTask,
+    PaddingCounters,
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_decimal
 from tensorgate._native.execution_pool cimport Job
@@ -66,7 +67,8 @@ cdef BatchQueue* _new_queue(Batcher* batcher, const BatchTask* task) noexcept no
         return NULL
     queue.feeds = <TF_Output*>calloc(task.num_inputs, sizeof(TF_Output))
     queue.fetches = <TF_Output*>calloc(task.num_fetches, sizeof(TF_Output))
-    if queue.feeds is NULL or queue.fetches is NULL:
+    queue.paddings = <PaddingCounters*>calloc(batcher.parameters.num_allowed + 1, sizeof(PaddingCounters))
+    if queue.feeds is NULL or queue.fetches is NULL or queue.paddings is NULL:
         queue_free(queue)
         return NULL
     for i in range(task.num_inputs):
@@ -97,6 +99,7 @@ cdef BatchQueue* queue_for(Batcher* batcher, const BatchTask* task) noexcept nog
 cdef void queue_free(BatchQueue* queue) noexcept nogil:
     free(queue.feeds)
     free(queue.fetches)
+    free(queue.paddings)
     free(queue)
 
 

@@ -10,6 +10,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from tensorgate._native.batch_counters cimport count_wait
 from tensorgate._native.batch_packing cimport pack_input
 from tensorgate._native.batch_queue cimport batch_end_task, drop_dead, padded_size
 from tensorgate._native.batch_state cimport (
@@ -204,6 +205,7 @@ cdef void batch_run(Batch* batch) noexcept nogil:
         following = slice.next
         task = slice.task
         batch.queue_us += <uint64_t>(now_us - task.enqueued_us)
+        count_wait(batch.queue, now_us - task.enqueued_us)
         if task.num_slices > 1:
             pthread_mutex_lock(&batch.queue.batcher.scheduler.mutex)
         task.job.queue_us = max(task.job.queue_us, <uint64_t>(now_us - task.enqueued_us))

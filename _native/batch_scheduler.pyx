@@ -15,11 +15,12 @@ from libc.string cimport memset
 from posix.time cimport nanosleep, timespec
 
 from tensorgate._native.batch_buffers cimport buffers_new, buffers_release
+from tensorgate._native.batch_counters cimport count_batch, count_request
 from tensorgate._native.batch_queue cimport batch_free, queue_add, queue_for, queue_free
 from tensorgate._native.batch_run cimport batch_run
 from tensorgate._native.batch_run_times cimport queue_learn
-from tensorgate._native.batch_state cimport Batch, Batcher, BatchQueue, BatchScheduler, BatchTask, size_class_of
-from tensorgate._native.batch_turn cimport count_ready, take_batch
+from tensorgate._native.batch_state cimport Batch, Batcher, BatchQueue, BatchScheduler, BatchTask
+from tensorgate._native.batch_turn cimport TAKE_ANY, TAKE_LONG, TAKE_SHORT, Taking, count_ready, take_batch
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.fair_share cimport charge, set_weight
 from tensorgate._native.posix cimport (
@@ -41,11 +42,6 @@ from tensorgate._native.predict_binding cimport refuse_scan
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
 from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport OK
-
-
-cdef enum:
-    # What a batch may take in the thread that reads requests: for each request what one alone may take there, too.
-    SHORT_BATCH_US = 500
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -94,10 +90,12 @@ cdef void* _thread_main(void* argument) noexcept nogil:
     cdef Job* first
     cdef Job* last = NULL
     cdef int64_t now_us, due_us
+    cdef Taking taking = TAKE_ANY
     pthread_mutex_lock(&scheduler.mutex)
     while True:
         now_us = monotonic_us()
-        batch = take_batch(scheduler, now_us, -1, False, &due_us)
+        batch = take_batch(scheduler, now_us, taking, False, &due_us)
+        taking = TAKE_ANY
         if batch is not NULL:
             # What is left is the others'.
             _call(scheduler, now_us)
@@ -108,6 +106,10 @@ cdef void* _thread_main(void* argument) noexcept nogil:
             if first is not NULL:
                 scheduler.on_done(scheduler.owner, first, last)
             pthread_mutex_lock(&scheduler.mutex)
+            # Who reads the requests has woken up for what is done, and runs what is short with less ado; else this
+            # thread would run that for as long as there are requests.
+            if first is not NULL and not scheduler.is_stopping and not scheduler.is_draining:
+                taking = TAKE_LONG
         elif scheduler.is_stopping:
             break
         else:
@@ -231,6 +233,7 @@ cdef int batch_enqueue(Batcher* batcher, BatchTask* task, Job** dropped) noexcep
     if queue is NULL:
         code = refuse_scan(SCAN_NO_MEMORY, &job.result.message)
     else:
+        count_request(queue, task)
         code = queue_add(queue, task, &job.result.message)
     dropped[0] = scheduler.dropped
     scheduler.dropped = NULL
@@ -251,7 +254,7 @@ cdef Batch* batch_take_short(BatchScheduler* scheduler, bint full_only) noexcept
     cdef Batch* batch
     cdef int64_t due_us
     pthread_mutex_lock(&scheduler.mutex)
-    batch = take_batch(scheduler, monotonic_us(), SHORT_BATCH_US, full_only, &due_us)
+    batch = take_batch(scheduler, monotonic_us(), TAKE_SHORT, full_only, &due_us)
     pthread_mutex_unlock(&scheduler.mutex)
     return batch
 
@@ -267,15 +270,8 @@ cdef Job* batch_end(Batch* batch, Job** last) noexcept nogil:
     # What auto takes for the usual number of rows falls slowly when there are fewer.
     queue.largest_wave = max(
         queue.num_waiting_rows + queue.num_running_rows, queue.largest_wave - (queue.largest_wave + 7) // 8)
-    queue.counters.expired += <uint64_t>(batch.slices_taken - batch.num_slices)
+    count_batch(batch)
     if batch.num_slices:
-        queue.counters.batches += 1
-        queue.counters.requests += <uint64_t>batch.num_slices
-        queue.counters.rows += <uint64_t>batch.num_rows
-        queue.counters.padding_rows += <uint64_t>(batch.padded_rows - batch.num_rows)
-        queue.counters.queue_us += batch.queue_us
-        queue.counters.run_us += batch.run_us
-        queue.counters.batches_of_size[size_class_of(batch.padded_rows)] += 1
         if scheduler.shares.is_weighted:
             charge(&scheduler.shares, &queue.batcher.share, <int64_t>batch.run_us)
         if batch.code == OK and batch.run_us:

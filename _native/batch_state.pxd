@@ -21,6 +21,9 @@ cdef enum:
     MAX_BATCH_RANK = 8
     # Of run times and batch sizes: 1, 2, up to 4, up to 8, … rows; the last one is for all that are larger.
     NUM_SIZE_CLASSES = 15
+    # Of what TensorFlow Serving's metrics of batching count: 2^i rows, i < 14, and what is above; and of waiting times.
+    NUM_POWER_BUCKETS = 15
+    NUM_WAIT_BUCKETS = 53
 
 
 cdef struct BatchParameters:
@@ -128,6 +131,16 @@ cdef struct BatchCounters:
     uint64_t queue_us
     uint64_t run_us                   # of batches
     uint64_t batches_of_size[NUM_SIZE_CLASSES]  # padding included
+    uint64_t batch_sizes[NUM_POWER_BUCKETS]     # likewise
+    uint64_t request_sizes[NUM_POWER_BUCKETS]   # each as often as it has inputs, as is their sum
+    uint64_t request_rows
+    int64_t waits[NUM_WAIT_BUCKETS]             # atomic
+
+
+cdef struct PaddingCounters:
+    # Of batches that were padded to one of the allowed sizes.
+    uint64_t buckets[NUM_POWER_BUCKETS]
+    uint64_t rows
 
 
 cdef struct BatchQueue:
@@ -151,6 +164,7 @@ cdef struct BatchQueue:
     RunHistory history
     int64_t typical_us[NUM_SIZE_CLASSES]  # of runs; 0: none yet
     BatchCounters counters
+    PaddingCounters* paddings         # one for each allowed size, owned
 
 
 cdef struct Batcher:

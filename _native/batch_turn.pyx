@@ -17,6 +17,8 @@ from tensorgate._native.session cimport expected_in_caller_us
 
 cdef enum:
     LONG_RUN_US = 300
+    # What a batch may take in the thread that reads requests: for each request what one alone may take there, too.
+    SHORT_BATCH_US = 500
 
 
 cdef int64_t _wait_us(const BatchQueue* queue, const Batch* batch) noexcept nogil:
@@ -49,17 +51,17 @@ cdef bint _is_ready(const BatchQueue* queue, const Batch* batch, int64_t now_us,
     return False
 
 
-cdef bint _is_short(const BatchQueue* queue, const Batch* batch, int64_t now_us, int64_t limit_us) noexcept nogil:
+cdef bint _is_short(const BatchQueue* queue, const Batch* batch, int64_t now_us) noexcept nogil:
     cdef int64_t expected_us = expected_in_caller_us(
         queue.batcher.state, &queue.history, batch.num_bytes)
     if expected_us == 0 or queue.batcher.not_at_once_until_us[0] > now_us:
         return False
     expected_us = typical_run_us(queue, batch.num_rows)
-    return 0 < expected_us <= limit_us
+    return 0 < expected_us <= SHORT_BATCH_US
 
 
 cdef Batch** _first_to_take(
-    BatchQueue* queue, int64_t now_us, int64_t limit_us, bint full_only, int64_t* due_us, Batch** previous,
+    BatchQueue* queue, int64_t now_us, Taking taking, bint full_only, int64_t* due_us, Batch** previous,
 ) noexcept nogil:
     """Where the batch of the queue stands that can be taken, and the one before it; NULL: none can."""
     cdef Batch** place = &queue.first
@@ -69,7 +71,7 @@ cdef Batch** _first_to_take(
         batch = place[0]
         if (
             not (full_only and batch.is_open) and _is_ready(queue, batch, now_us, due_us)
-            and (limit_us < 0 or _is_short(queue, batch, now_us, limit_us))
+            and (taking == TAKE_ANY or _is_short(queue, batch, now_us) == (taking == TAKE_SHORT))
         ):
             return place
         previous[0] = batch
@@ -78,7 +80,7 @@ cdef Batch** _first_to_take(
 
 
 cdef Batch* take_batch(
-    BatchScheduler* scheduler, int64_t now_us, int64_t limit_us, bint full_only, int64_t* due_us,
+    BatchScheduler* scheduler, int64_t now_us, Taking taking, bint full_only, int64_t* due_us,
 ) noexcept nogil:
     cdef BatchQueue* queue = scheduler.turn
     cdef BatchQueue* chosen = NULL
@@ -89,7 +91,7 @@ cdef Batch* take_batch(
     cdef Batch* batch
     due_us[0] = INT64_MAX
     while queue is not NULL:
-        found = _first_to_take(queue, now_us, limit_us, full_only, due_us, &before)
+        found = _first_to_take(queue, now_us, taking, full_only, due_us, &before)
         if found is not NULL and (
             chosen is NULL
             or turn_of(&scheduler.shares, &queue.batcher.share) < turn_of(&scheduler.shares, &chosen.batcher.share)

@@ -22,5 +22,3 @@ cdef class BatchingOptions:
 
 # Freed by batcher_free.
 cdef Batcher* new_batcher(BatchingOptions options, BatchScheduler* scheduler, SessionState* state) except NULL
-# Of each queue what happened in it, for BatchQueueCounters' fields.
-cdef list queues_of(Batcher* batcher)

@@ -1,4 +1,4 @@
-"""How a version's requests are merged: what the control line says, and the counters that it reads.
+"""How a version's requests are merged: what the control line says.
 
 Between the worker's commands and batch_scheduler; on control threads, under the GIL.
 """
@@ -7,15 +7,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from tensorgate._native.batch_state cimport (
-    NUM_SIZE_CLASSES,
-    BatchCounters,
-    Batcher,
-    BatchParameters,
-    BatchQueue,
-    BatchScheduler,
-)
-from tensorgate._native.posix cimport pthread_mutex_lock, pthread_mutex_unlock
+from tensorgate._native.batch_state cimport Batcher, BatchParameters, BatchScheduler
 from tensorgate._native.session cimport SessionState
 
 
@@ -69,34 +61,3 @@ cdef Batcher* new_batcher(BatchingOptions options, BatchScheduler* scheduler, Se
     batcher.share.weight = 1
     batcher.state = state
     return batcher
-
-
-cdef list queues_of(Batcher* batcher):
-    cdef BatchQueue* queue
-    cdef BatchCounters counters
-    cdef int i
-    found = []
-    pthread_mutex_lock(&batcher.scheduler.mutex)
-    queue = batcher.queues
-    while queue is not NULL:
-        counters = queue.counters
-        name = queue.signature.data[:queue.signature.size].decode("utf-8", "replace") if queue.signature else ""
-        found.append({
-            "signature": name,
-            "num_inputs": queue.num_feeds,
-            "num_outputs": queue.num_fetches,
-            "waiting": queue.num_waiting_rows,
-            "requests": counters.requests,
-            "rows": counters.rows,
-            "batches": counters.batches,
-            "padding_rows": counters.padding_rows,
-            "refused": counters.refused,
-            "expired": counters.expired,
-            "queue_us": counters.queue_us,
-            "run_us": counters.run_us,
-            "batches_of_size": [counters.batches_of_size[i] for i in range(NUM_SIZE_CLASSES)],
-            "typical_us": [queue.typical_us[i] for i in range(NUM_SIZE_CLASSES)],
-        })
-        queue = queue.next
-    pthread_mutex_unlock(&batcher.scheduler.mutex)
-    return found

@@ -71,7 +71,16 @@ class DataLoop:
         """What has happened in each of the handle's batch queues: names and totals since it was registered.
 
         ``batches_of_size`` counts batches of 1, 2, up to 4, up to 8 … rows with their padding; ``typical_us`` is what
-        runs of these sizes take, 0 where there were none.
+        runs of these sizes take, 0 where there were none. For TensorFlow Serving's metrics, by their buckets:
+        ``waits`` (see batch_counters) of requests, ``request_sizes`` and their sum ``request_rows`` (a request counts
+        once for each input), ``batch_sizes``, and ``paddings``: for each allowed size that, rows of padding and their
+        sum.
+        """
+
+    def teach_batching(self, handle: int, request: bytes, run_us: int) -> bool:
+        """That a run of as many rows as the serialized PredictRequest has takes so long, before it has run any.
+
+        False: the handle's requests are not merged, or this one is not.
         """
 
     def withdraw(self, handle: int) -> Session | PythonServable | None:

@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
+from tensorgate._native.batch_counters cimport queues_of
 from tensorgate._native.batch_scheduler cimport (
     batcher_free,
     batcher_set_weight,
@@ -29,7 +30,8 @@ from tensorgate._native.batch_scheduler cimport (
     scheduler_stop,
 )
 from tensorgate._native.batch_state cimport Batcher
-from tensorgate._native.batching_options cimport BatchingOptions, new_batcher, queues_of
+from tensorgate._native.batch_teach cimport teach
+from tensorgate._native.batching_options cimport BatchingOptions, new_batcher
 from tensorgate._native.byte_writer cimport writer_free, writer_init
 from tensorgate._native.event_loop cimport (
     Hook,
@@ -460,6 +462,10 @@ cdef class DataLoop:
         # Under the GIL all the while, as is what frees a batcher.
         cdef Servable* entry = <Servable*><uintptr_t>self._entries.get(handle, 0)
         return [] if entry is NULL or entry.batcher is NULL else queues_of(entry.batcher)
+
+    def teach_batching(self, uint64_t handle, bytes request not None, int64_t run_us):
+        cdef Servable* entry = <Servable*><uintptr_t>self._entries.get(handle, 0)
+        return entry is not NULL and entry.batcher is not NULL and teach(entry.batcher, request, run_us)
 
     def set_weight(self, uint64_t handle, int64_t weight):
         cdef Servable* entry = <Servable*><uintptr_t>self._entries.get(handle, 0)

@@ -27,6 +27,8 @@ from tensorgate.gateway.dispatch.route_table import RoutedVersion, RouteTable
 from tensorgate.gateway.dispatch.worker_pool import AnySupervisor, WorkerPool
 from tensorgate.gateway.model_config_manager import ModelConfigManager
 from tensorgate.gateway.monitoring.access_log import AccessLog, open_access_log
+from tensorgate.gateway.monitoring.batching_metrics import BatchingCollector
+from tensorgate.gateway.monitoring.batching_totals import BatchingTotals, Report, WarmupTotals
 from tensorgate.gateway.monitoring.log_thread import LogThread
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
 from tensorgate.gateway.monitoring.model_metrics import LoadTimes, ModelCollector, WorkerStatus
@@ -55,6 +57,7 @@ class ServerParts:
     pool: WorkerPool
     placement: Placement
     model_config: ModelConfigManager
+    warmups: WarmupTotals
 
 
 class OperatorView:
@@ -75,6 +78,7 @@ class OperatorView:
         self._load_times = LoadTimes()
         parts.bus.subscribe(self._load_times.take)
         self._totals = RequestTotals(parts.data_plane)
+        self._batching = BatchingTotals(self._batching_reports)
         self._request_logger = RequestLogger(parts.data_plane, {}, options.saved_model_tags)
         # Each is written by the edge it is of.
         self.rest_counts, self.grpcio_counts = RequestCounts(), RequestCounts()
@@ -84,6 +88,8 @@ class OperatorView:
             self.rest_counts,
             self.grpcio_counts,
             lambda: self._request_logger.counts,
+            self._batching,
+            parts.warmups,
         )
         self._request_log_thread = LogThread("request-log", self._request_logger.write)
         parts.model_config.watch(lambda current: self._log_requests_of(current.models))
@@ -118,6 +124,7 @@ class OperatorView:
                 self._in_flight,
                 self._worker_statuses,
             ),
+            BatchingCollector(self._batching),
         )
         return OperatorPages(
             lambda: self.readiness.trouble,
@@ -212,6 +219,10 @@ class OperatorView:
             for name, versions in self._parts.route_table.snapshot.versions.items()
             for version, routed in versions.items()
         }
+
+    def _batching_reports(self) -> list[Report]:
+        workers = [worker for each in self._parts.pool.supervisors if (worker := each.worker) is not None]
+        return [(worker.number, worker.health.batch_queues) for worker in workers if worker.health is not None]
 
     def _worker_statuses(self) -> list[WorkerStatus]:
         return [self._worker_status(supervisor) for supervisor in self._parts.pool.supervisors]

@@ -46,6 +46,7 @@ from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
 from tensorgate.gateway.model_config_file import ModelConfigFile
 from tensorgate.gateway.model_config_manager import ModelConfigManager, ReloadOptions
+from tensorgate.gateway.monitoring.batching_totals import WarmupTotals
 from tensorgate.gateway.operator_view import OperatorView, ServerParts
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.gateway.rest.admin import AdminPages
@@ -140,6 +141,7 @@ class ServerCore:
         self._pool.subscribe(self._admission.add_worker, self._admission.remove_worker)
 
         # A version's line.
+        warmups = WarmupTotals()
         platforms: dict[str, str] = {}
         self._manager = BasicManager(
             AspiredVersionsManager(
@@ -159,6 +161,7 @@ class ServerCore:
                     options.prefer_tflite_model,
                     options.num_tflite_pools,
                     batching=options.batching,
+                    on_loaded=warmups.take,
                 ),
                 platforms,
                 plan.load_options,
@@ -211,6 +214,7 @@ class ServerCore:
                 self._pool,
                 self._placement,
                 self._model_config,
+                warmups,
             ),
             clock,
         )

@@ -7,9 +7,9 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | command | request fields | reply fields |
 |---|---|---|
 | hello | – | pid, epoch, wire_version, tensorflow_version, num_execution_threads |
-| load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us |
+| load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us, what warm-up took |
 | unload | handle | – |
-| ping | – | in_flight, completed, rss_bytes |
+| ping | – | in_flight, completed, rss_bytes, queues |
 | batching | – | queues |
 | profile | duration_ms | xspace, has_events |
 | end_profile | – | – |
@@ -62,10 +62,11 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
 
 REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "hello": {"pid": int, "epoch": int, "wire_version": int, "tensorflow_version": str, "num_execution_threads": int},
-    "load": {"signature_def_map": bytes, "load_us": int},
+    "load": {"signature_def_map": bytes, "load_us": int, "num_warmup_records": int, "warmup_us": int},
     "unload": {},
-    "ping": {"in_flight": int, "completed": int, "rss_bytes": int},
-    "batching": {"queues": list},  # each a JSON object: handle, name, version, signature and counters
+    # Of queues for requests that are merged each is a JSON object: handle, name, version, signature and counters.
+    "ping": {"in_flight": int, "completed": int, "rss_bytes": int, "queues": list},
+    "batching": {"queues": list},
     "profile": {"xspace": bytes, "has_events": bool},  # a serialized tensorflow.profiler.XSpace
     "end_profile": {},
     "weigh": {},

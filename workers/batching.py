@@ -82,7 +82,7 @@ def set_batching(session: Session, settings: ModelSettings) -> None:
         for alias, info in signature.inputs.items()
         if pad.input == alias
     }
-    session.set_batching({name for name, each in signatures.items() if _is_batchable(each)}, pads)
+    session.set_batching({name for name, each in signatures.items() if is_batchable(each)}, pads)
 
 
 def _auto(num_threads: int, settings: ModelSettings) -> BatchingOptions:
@@ -162,7 +162,7 @@ def _read(path: str) -> BatchingParameters | None:
         raise
 
 
-def _is_batchable(signature: SignatureDef) -> bool:
+def is_batchable(signature: SignatureDef) -> bool:
     """Whether the model leaves the first dimension of every input and output open."""
     tensors = [*signature.inputs.values(), *signature.outputs.values()]
     return all(

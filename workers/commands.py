@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import zmq
 
 from tensorgate._native import frame_header
 from tensorgate._native.data_loop import DataLoop
+from tensorgate._native.session import Session
 from tensorgate.protos import control_messages
 from tensorgate.protos.control_messages import ControlRequest
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.workers.batch_trials import try_batches
 from tensorgate.workers.golden_requests import check_golden_requests
 from tensorgate.workers.lease import Lease
 from tensorgate.workers.mailbox import Mailbox
@@ -168,15 +171,19 @@ class CommandServer:
                 "in_flight": self._data_loop.in_flight,
                 "completed": self._data_loop.completed,
                 "rss_bytes": resident_bytes(),
+                "queues": self._batch_queues(),
             }
         )
 
     def _batching(self, _request: ControlRequest, answer: Answer) -> None:
-        queues = []
-        for handle, (name, version) in list(self._names.items()):  # loader threads add
-            for queue in self._data_loop.batch_queues(handle):
-                queues.append(json.dumps({"handle": handle, "name": name, "version": version, **queue}))
-        answer({"queues": queues})
+        answer({"queues": self._batch_queues()})
+
+    def _batch_queues(self) -> list[str]:
+        return [
+            json.dumps({"handle": handle, "name": name, "version": version, **queue})
+            for handle, (name, version) in list(self._names.items())  # loader threads add
+            for queue in self._data_loop.batch_queues(handle)
+        ]
 
     def _weigh(self, request: ControlRequest, answer: Answer) -> None:
         weights = request.fields["weights"]
@@ -195,7 +202,7 @@ class CommandServer:
         def load() -> None:
             began = time.monotonic()
             try:
-                servable = _open_warm(fields)
+                servable, (num_warmup_records, warmup_us) = _open_warm(fields)
             except ServingError as error:
                 answer(error)
                 return
@@ -215,7 +222,21 @@ class CommandServer:
             with self._weights_lock:
                 self._names[fields["handle"]] = (fields["name"], fields["version"])
                 self._data_loop.set_weight(fields["handle"], self._weights.get(fields["name"], 1))
-            answer({"signature_def_map": servable.signature_def_map, "load_us": took_us})
+            if isinstance(servable.runner, Session) and servable.batching is not None:
+                try_batches(
+                    servable.runner,
+                    fields["path"],
+                    servable.batching,
+                    partial(self._data_loop.teach_batching, fields["handle"]),
+                )
+            answer(
+                {
+                    "signature_def_map": servable.signature_def_map,
+                    "load_us": took_us,
+                    "num_warmup_records": num_warmup_records,
+                    "warmup_us": warmup_us,
+                }
+            )
 
         self._loaders.submit(load)
 
@@ -275,8 +296,12 @@ class CommandServer:
         self._stop_worker()
 
 
-def _open_warm(fields: Mapping[str, Any]) -> Servable:
-    """What the fields of ``load`` ask for, loaded, warmed up and checked; raises ServingError."""
+def _open_warm(fields: Mapping[str, Any]) -> tuple[Servable, tuple[int, int]]:
+    """What the fields of ``load`` ask for, loaded, warmed up and checked, and what its warm-up told.
+
+    Raises ServingError.
+    """
+    warmed_up = (0, 0)
     servable = open_servable(
         fields["platform"],
         VersionToLoad(
@@ -295,12 +320,12 @@ def _open_warm(fields: Mapping[str, Any]) -> Servable:
     )
     try:
         if fields["num_warmup_iterations"] > 0:
-            warm_up(servable.warmup_methods, fields["path"], fields["num_warmup_iterations"])
+            warmed_up = warm_up(servable.warmup_methods, fields["path"], fields["num_warmup_iterations"])
         check_golden_requests(servable.warmup_methods, fields["path"], fields["golden_tolerance"])
     except BaseException:
         servable.close()
         raise
-    return servable
+    return servable, warmed_up
 
 
 def resident_bytes() -> int:

@@ -31,24 +31,26 @@ _MAX_SHOWN_BYTES = 1024
 WarmupMethod = Callable[[bytes], tuple[int, bytes, bytes, int]]
 
 
-def warm_up(methods: Mapping[str, WarmupMethod], path: str, num_iterations: int) -> None:
+def warm_up(methods: Mapping[str, WarmupMethod], path: str, num_iterations: int) -> tuple[int, int]:
     """Runs each request of the version in folder ``path``, in their order, ``num_iterations`` times; blocks.
 
-    Does nothing where the version has no such file. The model that a record names is not looked at, only its
-    signature. Raises ServingError: what a request ends with, UNIMPLEMENTED for a kind of log without a method,
-    INVALID_ARGUMENT for too many records or one that is no PredictionLog, DATA_LOSS for a file that is no TFRecord
-    file, and the file system's error.
+    How many records there were, and the microseconds it took; zeros where the version has no such file. The model that
+    a record names is not looked at, only its signature. Raises ServingError: what a request ends with, UNIMPLEMENTED
+    for a kind of log without a method, INVALID_ARGUMENT for too many records or one that is no PredictionLog, DATA_LOSS
+    for a file that is no TFRecord file, and the file system's error.
     """
     requests_path = os.path.join(path, WARMUP_REQUESTS)
     if not os.path.exists(requests_path):
-        return
+        return 0, 0
     began = time.monotonic()
     try:
         with open(requests_path, "rb") as file:
             num_records = _replay(methods, requests_path, file, num_iterations)
     except OSError as error:
         raise of_os_error(error, requests_path) from error
-    logger.info("warmed up with %d requests of %s in %.3f s", num_records, requests_path, time.monotonic() - began)
+    took_s = time.monotonic() - began
+    logger.info("warmed up with %d requests of %s in %.3f s", num_records, requests_path, took_s)
+    return num_records, round(took_s * 1e6)
 
 
 def _replay(methods: Mapping[str, WarmupMethod], path: str, file: BinaryIO, num_iterations: int) -> int:

@@ -62,7 +62,10 @@ def render(address: str, now: Snapshot, before: Snapshot | None = None) -> Rende
     """The tables; rates are of the time since ``before``, or totals without it."""
     ready = Text(f"not ready: {now.trouble}", style="bold red") if now.trouble else Text("ready", style="bold green")
     title = Text.assemble((f"{address} ", "bold"), ready)
-    return Group(title, "", _models(now, before), *_errors(now), "", _workers(now))
+    parts = [title, "", _models(now, before), *_errors(now), "", _workers(now)]
+    if now.metrics.get("tensorgate_batching_batches_total"):
+        parts += ["", _batching(now, before)]
+    return Group(*parts)
 
 
 def _models(now: Snapshot, before: Snapshot | None) -> Table:
@@ -165,6 +168,37 @@ def _workers(now: Snapshot) -> Table:
             f"{now.total('tensorgate_worker_requests_handed', worker=worker):.0f}",
             f"{now.total('tensorgate_worker_queue_depth', worker=worker):.0f}",
             f"{now.total('tensorgate_worker_restarts_total', worker=worker):.0f}",
+        )
+    return table
+
+
+def _batching(now: Snapshot, before: Snapshot | None) -> Table:
+    """What merging does to requests; averages are of the time since ``before``, or of all without it."""
+    table = Table(title="Batching", title_justify="left")
+    for name in ("model", "version", "signature"):
+        table.add_column(name)
+    for name in ("batches", "rows a batch", "padding", "wait ms", "run ms", "waiting", "refused", "expired"):
+        table.add_column(name, justify="right")
+    for labels, _ in now.metrics["tensorgate_batching_batches_total"]:
+
+        def since(name: str, labels: Mapping[str, str] = labels) -> float:
+            earlier = 0.0 if before is None else before.total(f"tensorgate_batching_{name}", **labels)
+            return now.total(f"tensorgate_batching_{name}", **labels) - earlier
+
+        batches, rows, padding = since("batches_total"), since("rows_total"), since("padding_rows_total")
+        waits = since("wait_seconds_count")
+        table.add_row(
+            labels["model"],
+            labels["version"],
+            labels["signature"],
+            f"{batches:.0f}",
+            f"{rows / batches:.1f}" if batches else "-",
+            f"{100 * padding / (rows + padding):.0f} %" if rows else "-",
+            f"{1e3 * since('wait_seconds_sum') / waits:.2f}" if waits else "-",
+            f"{1e3 * since('run_seconds_total') / batches:.2f}" if batches else "-",
+            f"{now.total('tensorgate_batching_rows_waiting', **labels):.0f}",
+            f"{since('refused_total'):.0f}",
+            f"{since('expired_total'):.0f}",
         )
     return table
 

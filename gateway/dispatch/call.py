@@ -27,7 +27,7 @@ class RequestMetadata:
     """What travels with a request beside its payload.
 
     A larger ``priority`` leaves the gateway's queue earlier; equal ones leave in the order of arrival. It is what
-    admission.priority makes of the client's header PRIORITY_HEADER. ``traceparent`` is the W3C header's value, or empty.
+    admission.priority makes of the client's PRIORITY_HEADER. ``traceparent`` is the W3C header's value, or empty.
     """
 
     priority: int = 0

@@ -9,8 +9,9 @@ The message layout is that of tensorgate.protos.control_messages.
 
 import asyncio
 import itertools
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,8 @@ class WorkerHealth:
     in_flight: int
     completed: int
     rss_bytes: int
+    batch_queues: Sequence[Mapping[str, Any]] = ()
+    """DataLoop.batch_queues of all versions, each with handle, name and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class LoadOptions:
     batching: Batching = NO_BATCHING
     model_settings: bytes = b""
     """A serialized tensorgate.ModelSettings, or empty."""
+    on_loaded: Callable[[str, "LoadedServable"], None] = lambda _path, _loaded: None
+    """Hears of each copy that a worker has loaded from a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class LoadedServable:
 
     signature_def_map: bytes
     load_us: int
+    num_warmup_records: int = 0
+    warmup_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +248,11 @@ class WorkerClient:
             },
             None,
         )
-        return LoadedServable(reply["signature_def_map"], reply["load_us"])
+        loaded = LoadedServable(
+            reply["signature_def_map"], reply["load_us"], reply["num_warmup_records"], reply["warmup_us"]
+        )
+        options.on_loaded(path, loaded)
+        return loaded
 
     async def unload(self, servable_handle: int) -> None:
         """Unloads; returns when the worker has freed the session, after its runs on it. Raises ServingError."""
@@ -250,7 +261,8 @@ class WorkerClient:
     async def ping(self, timeout_s: float) -> WorkerHealth:
         """The worker's health, kept in ``health`` too. Raises ServingError, DEADLINE_EXCEEDED if it does not answer."""
         reply = await self.command("ping", {}, timeout_s)
-        self.health = WorkerHealth(reply["in_flight"], reply["completed"], reply["rss_bytes"])
+        queues = tuple(json.loads(queue) for queue in reply["queues"])
+        self.health = WorkerHealth(reply["in_flight"], reply["completed"], reply["rss_bytes"], queues)
         return self.health
 
     async def profile(self, duration_ms: int, timeout_s: float) -> WorkerTrace:

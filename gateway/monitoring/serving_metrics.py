@@ -8,11 +8,19 @@ names (the metrics).
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from tensorgate._native.request_stats import LATENCY_LIMITS_US
 from tensorgate.gateway.dispatch.call import Method
+from tensorgate.gateway.monitoring.batching_totals import (
+    POWER_LIMITS,
+    WAIT_LIMITS_US,
+    BatchCounts,
+    BatchingTotals,
+    WarmupTotals,
+)
 from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.request_totals import NATIVE_EDGE, RequestTotals
 from tensorgate.protos.status_codes import Code
@@ -47,6 +55,14 @@ _RUN_METHODS = {**_COUNTED_METHODS, Method.MULTI_INFERENCE: "MultiInference"}
 _Labels = tuple[tuple[str, str], ...]
 _Histogram = tuple[Sequence[int], int]
 
+# Of histograms that are not of times with LATENCY_LIMITS_US.
+_LIMITS: Mapping[str, Sequence[float]] = {
+    "batching_session/input_batch_size": POWER_LIMITS,
+    "batching_session/padding_size": POWER_LIMITS,
+    "batching_session/processed_batch_size": POWER_LIMITS,
+    "batching_session/queuing_latency": WAIT_LIMITS_US,
+}
+
 
 class ServingMetrics:
     """Makes the page."""
@@ -58,8 +74,12 @@ class ServingMetrics:
         rest_counts: RequestCounts,
         grpcio_counts: RequestCounts,
         log_counts: Callable[[], Mapping[tuple[str, str], int]] = dict,
+        batching: BatchingTotals | None = None,
+        warmups: WarmupTotals | None = None,
     ) -> None:
         """``unrouted``: DataPlane.unrouted. ``log_counts``: requests logged, by (model, name of the status code)."""
+        self._batching = batching
+        self._warmups = warmups
         self._totals = totals
         self._unrouted = unrouted
         self._rest_counts = rest_counts
@@ -73,6 +93,8 @@ class ServingMetrics:
             "request_latency": self._request_latency(),
             "runtime_latency": self._runtime_latency(),
         }
+        self._add_batching(counters, histograms)
+        self._add_warmups(counters, histograms)
         lines: list[str] = []
         for name, kind in _METRICS:
             shown = metric_name(_PREFIX + name)
@@ -80,7 +102,7 @@ class ServingMetrics:
             for labels, number in sorted(counters.get(name, [])):
                 lines.append(f"{shown}{{{_label_text(labels)}}} {number}\n")
             for labels, histogram in sorted(histograms.get(name, [])):
-                lines.extend(_histogram_lines(shown, labels, histogram))
+                lines.extend(_histogram_lines(shown, labels, histogram, _LIMITS.get(name, LATENCY_LIMITS_US)))
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def first_point(self, path: str) -> int:
@@ -96,6 +118,30 @@ class ServingMetrics:
                 for (model, status), number in self._log_counts().items()
             ],
         }
+    def _add_batching(
+        self, counters: dict[str, list[tuple[_Labels, int]]], histograms: dict[str, list[tuple[_Labels, _Histogram]]]
+    ) -> None:
+        counts = BatchCounts() if self._batching is None else self._batching.altogether()
+        if not counts.batches:
+            return
+        counters["batching_session/wrapped_run_count"] = [((), counts.batches)]
+        histograms["batching_session/queuing_latency"] = [((("thread_pool_name", ""),), counts.waits)]
+        histograms["batching_session/input_batch_size"] = [((), counts.request_sizes)]
+        histograms["batching_session/processed_batch_size"] = [((), counts.batch_sizes)]
+        histograms["batching_session/padding_size"] = [
+            ((("execution_batch_size", str(size)),), padding) for size, padding in counts.paddings.items()
+        ]
+
+    def _add_warmups(
+        self, counters: dict[str, list[tuple[_Labels, int]]], histograms: dict[str, list[tuple[_Labels, _Histogram]]]
+    ) -> None:
+        for path, (num_records, times_us) in ({} if self._warmups is None else self._warmups.read()).items():
+            labels = (("model_path", path), ("status", "OK"))
+            counters.setdefault("model_warmup_records_read", []).append((labels, num_records))
+            buckets = [0] * (len(LATENCY_LIMITS_US) + 1)
+            for time_us in times_us:
+                buckets[bisect_right(LATENCY_LIMITS_US, time_us)] += 1
+            histograms.setdefault("model_warmup_latency", []).append((labels, (buckets, sum(times_us))))
 
     def _request_count(self) -> list[tuple[_Labels, int]]:
         numbers: dict[tuple[str, str], int] = {}
@@ -161,11 +207,12 @@ def _label_text(labels: _Labels) -> str:
     )
 
 
-def _histogram_lines(name: str, labels: _Labels, histogram: _Histogram) -> Iterable[str]:
+def _histogram_lines(name: str, labels: _Labels, histogram: _Histogram, between: Sequence[float]) -> Iterable[str]:
     buckets, total_us = histogram
     text = _label_text(labels)
-    limits = [f"{limit:g}" for limit in LATENCY_LIMITS_US] + ["+Inf"]
+    limits = [f"{limit:g}" for limit in between] + ["+Inf"]
+    separator = "," if text else ""
     for limit, number in zip(limits, accumulate(buckets), strict=True):
-        yield f'{name}_bucket{{{text},le="{limit}"}} {number}\n'
+        yield f'{name}_bucket{{{text}{separator}le="{limit}"}} {number}\n'
     yield f"{name}_sum{{{text}}} {total_us}\n"
     yield f"{name}_count{{{text}}} {sum(buckets)}\n"

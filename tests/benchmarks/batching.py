@@ -22,13 +22,19 @@ from softmax import METHOD, answer_size, make_softmax_model, softmax_request
 
 from tensorgate._native.batch_cost import batch_cost
 from tensorgate._native.batching_options import BatchingOptions
+from tensorgate._native.execution_pool import PREDICT, run_once
 from tensorgate._native.tf_c_api import load_library
+from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.workers.saved_model import open_saved_model
 
 COLUMNS = (
     f"{'model':>8} {'conc.':>5} {'batching':>9} {'rate/s':>8} {'/off':>6} {'/nghttpd':>8} {'p50 µs':>7} {'p99 µs':>8}"
     f" {'CPU µs':>7} {'batch':>6}"
 )
+
+
+# Of TensorFlow's threads, for the runs of this process.
+ONE_THREAD = ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1).SerializeToString()
 
 
 @dataclasses.dataclass(slots=True)
@@ -89,11 +95,18 @@ def report(running: list[Server], model: str, concurrency: int) -> None:
         )
 
 
+def report_bare_run(folder: pathlib.Path, model: str) -> None:
+    """What one thread does with 64 images at a time and nothing around it: what a server can at most do on one core."""
+    session = open_saved_model(str(folder / model / "1"), 1, ["serve"], ONE_THREAD)
+    payload = softmax_request(64, model)
+    times_us = [run_once(session, PREDICT, payload)[3] for _ in range(200)][50:]
+    print(f"{model}: bare TF_SessionRun, batch of 64, one thread: {64e6 / statistics.median(times_us):.0f} rows/s")
+    session.close()
+
+
 def report_cost(folder: pathlib.Path) -> None:
     """What merging costs by itself, for requests of one image in batches of 64."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    load_library()
-    session = open_saved_model(str(folder / "softmax" / "1"), 1, ["serve"], b"")
+    session = open_saved_model(str(folder / "softmax" / "1"), 1, ["serve"], ONE_THREAD)
     options = BatchingOptions(
         num_batch_threads=1,
         max_batch_size=64,
@@ -128,6 +141,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
         base_path = make_softmax_model(folder)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        load_library()
+        for model in arguments.models.split(","):
+            report_bare_run(folder, model)
         report_cost(folder)
         parameters = folder / "batching.config"
         parameters.write_text(arguments.parameters, encoding="ascii")

@@ -75,7 +75,7 @@ def accepted_ms(server: Server, begin_s: float, end_s: float) -> list[float]:
     times = []
     for line in server.access_log.read_text(encoding="utf-8").splitlines():
         fields = json.loads(line)
-        if fields["code"] == "OK" and begin_s <= fields["ended"] <= end_s:
+        if fields.get("code") == "OK" and begin_s <= fields["ended"] <= end_s:
             times.append(fields["total_us"] / 1e3)
     return sorted(times)
 
@@ -140,7 +140,7 @@ def main() -> None:
             f"model {{ max_queued_requests: {arguments.max_queued} max_concurrent_requests: 256 }}", encoding="ascii"
         )
         models = {model: base_path.parent / model for model in arguments.models.split(",")}
-        for model in models:
+        for model, path in models.items():
             body = h2load.write_body(folder / f"{model}.body", softmax_request(model_name=model))
             for batching, bounded in (("off", settings), ("auto", own)):
                 for queue, flags in (
@@ -149,12 +149,13 @@ def main() -> None:
                 ):
                     access_log = folder / f"{model}-{batching}-{queue}.log"
                     with servers.model_server(
-                        {model: models[model]}, f"--batching={batching}", f"--access_log={access_log}",
-                        "--access_log_sample=0.2", "--log_format=json", *flags,
+                        {model: path}, f"--batching={batching}", f"--access_log={access_log}",
+                        "--access_log_sample=0.05", "--log_format=json", *flags,
                     ) as (port, rest_port, _):  # fmt: skip
                         server = Server(batching, queue, port, rest_port, access_log)
-                        peak = peak_of(server, model, body, arguments.run_s)
                         for load in map(float, arguments.loads.split(",")):
+                            # Anew each time, close to what it is compared with.
+                            peak = peak_of(server, model, body, arguments.run_s / 2)
                             overload(server, model, body, load, peak, arguments.run_s)
 
 

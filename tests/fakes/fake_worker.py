@@ -183,7 +183,12 @@ class FakeWorker:
         handle = fields["handle"]
         assert isinstance(handle, int)
         self.handles.add(handle)
-        return {"signature_def_map": self.signature_def_map, "load_us": 1234}
+        return {
+            "signature_def_map": self.signature_def_map,
+            "load_us": 1234,
+            "num_warmup_records": 0,
+            "warmup_us": 0,
+        }
 
     def hoard(self) -> None:
         """Takes memory until there is none."""
@@ -198,7 +203,12 @@ class FakeWorker:
         return {}
 
     def _do_ping(self, _fields: object) -> dict[str, object]:
-        return {"in_flight": len(self._held) + self.num_stuck, "completed": self.completed, "rss_bytes": 4096}
+        return {
+            "in_flight": len(self._held) + self.num_stuck,
+            "completed": self.completed,
+            "rss_bytes": 4096,
+            "queues": [],
+        }
 
     def _do_stop(self, _fields: object) -> dict[str, object]:
         self._running = False

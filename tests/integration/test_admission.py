@@ -1,4 +1,4 @@
-"""Limits of a model over a real server: what waits goes by priority, a full queue says so, a reload changes the bounds."""
+"""Limits of a model over a real server: what waits goes by priority, a full queue says so, a reload changes bounds."""
 
 import json
 import pathlib
@@ -105,7 +105,8 @@ def test_what_waits_goes_by_priority_and_a_full_queue_gives_up_the_least_urgent(
     client.send("refused", "low")
     assert client.calls["refused"].code() is EXHAUSTED
     assert client.calls["refused"].details() == (
-        "The queue of slow is full: 4 requests wait for worker-0, max_queued_requests of its settings is 4; retry later."
+        "The queue of slow is full: 4 requests wait for worker-0, max_queued_requests of its settings is 4;"
+        " retry later."
     )
     status, body, retry_after = client.ask_rest("low")
     assert (status, retry_after) == (429, "1")

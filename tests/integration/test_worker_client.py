@@ -132,7 +132,7 @@ def test_what_is_no_control_reply_is_dropped_and_counted(tmp_path: pathlib.Path)
         await asyncio.get_running_loop().run_in_executor(None, router.poll, 10_000)
         peer, message = router.recv_multipart()
         request = control_messages.unpack_request(message)
-        fields = {"in_flight": 1, "completed": 2, "rss_bytes": 3}
+        fields = {"in_flight": 1, "completed": 2, "rss_bytes": 3, "queues": []}
         for frames in (
             [b"nonsense"],
             [b""],

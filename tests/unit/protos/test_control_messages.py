@@ -129,7 +129,9 @@ def test_a_message_cut_short_or_with_bytes_left_over_is_refused() -> None:
 
 
 def test_a_reply_is_checked_against_its_command() -> None:
-    good = control_messages.unpack_reply(control_messages.pack_reply(1, 0, "", in_flight=0, completed=1, rss_bytes=2))
+    good = control_messages.unpack_reply(
+        control_messages.pack_reply(1, 0, "", in_flight=0, completed=1, rss_bytes=2, queues=[])
+    )
     control_messages.check_reply("ping", good)
     with pytest.raises(ValueError, match="lacks the field 'pid'"):
         control_messages.check_reply("hello", good)
