@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, RenderableType, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -62,7 +62,7 @@ def render(address: str, now: Snapshot, before: Snapshot | None = None) -> Rende
     """The tables; rates are of the time since ``before``, or totals without it."""
     ready = Text(f"not ready: {now.trouble}", style="bold red") if now.trouble else Text("ready", style="bold green")
     title = Text.assemble((f"{address} ", "bold"), ready)
-    parts = [title, "", _models(now, before), *_errors(now), "", _workers(now)]
+    parts: list[RenderableType] = [title, "", _models(now, before), *_errors(now), "", _workers(now)]
     if now.metrics.get("tensorgate_batching_batches_total"):
         parts += ["", _batching(now, before)]
     return Group(*parts)
