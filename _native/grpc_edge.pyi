@@ -11,7 +11,7 @@ class GrpcEdge:
     """gRPC over HTTP/2 on the threads of a data plane; ``close`` it before the plane.
 
     ``methods``: (path, number, spec_in_tasks); number is dispatch.call.Method, or 0 for a method that Python serves.
-    Times are in microseconds, -1 for never; sizes in bytes. Raises nghttp2_api.LibraryError without libnghttp2,
+    Times are in microseconds, -1 for never; sizes in bytes. Raises shared_library.LibraryError without libnghttp2,
     ValueError for what cannot be, OSError when descriptors or memory run out.
     """
 

@@ -17,7 +17,8 @@ from types import FrameType
 import zmq
 
 from tensorgate._native.data_loop import DataLoop
-from tensorgate._native.tf_c_api import LibraryError, load_library
+from tensorgate._native.shared_library import LibraryError
+from tensorgate._native.tf_c_api import load_library
 from tensorgate.workers.commands import CommandServer
 
 logger = logging.getLogger("tensorgate.worker")
