@@ -13,7 +13,7 @@ class GrpcEdge:
 
     ``methods``: (path, number, spec_in_tasks, roles); number is dispatch.call.Method, or 0 for a method that Python
     serves. Once there are tokens, a call needs one that has any of the roles, bits as AccessTokens has them; 0: none.
-    Times are in microseconds, -1 for never; sizes in bytes. Raises nghttp2_api.LibraryError without libnghttp2,
+    Times are in microseconds, -1 for never; sizes in bytes. Raises shared_library.LibraryError without libnghttp2,
     ValueError for what cannot be, OSError when descriptors or memory run out.
     """
 

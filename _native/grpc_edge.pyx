@@ -38,6 +38,7 @@ from tensorgate._native.tls_context cimport TlsContext
 from tensorgate._native.wake_queue cimport wake_queue_init
 
 from tensorgate._native import nghttp2_api, zlib_api
+from tensorgate._native.shared_library import LibraryError
 
 logger = logging.getLogger("tensorgate.grpc")
 
@@ -95,7 +96,7 @@ def _load_zlib():
     """Without zlib compressed messages are refused, and all else works."""
     try:
         zlib_api.load_library()
-    except zlib_api.LibraryError as error:
+    except LibraryError as error:
         logger.warning("compressed gRPC messages are refused: %s", error)
 
 

@@ -10,8 +10,8 @@ def inflate(message: Buffer, max_size: int, is_gzip: bool = True) -> bytes:
     """The message that one gzip member, or else zlib stream, holds; no bytes hold an empty one. Loads zlib.
 
     Raises InflatedTooLargeError beyond ``max_size`` bytes, GzipError for anything broken or followed by more bytes,
-    zlib_api.LibraryError.
+    shared_library.LibraryError.
     """
 
 def deflate(message: Buffer) -> bytes | None:
-    """The message as gzip; None when that is not smaller. Loads zlib; raises zlib_api.LibraryError."""
+    """The message as gzip; None when that is not smaller. Loads zlib; raises shared_library.LibraryError."""

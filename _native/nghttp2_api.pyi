@@ -1,5 +1,3 @@
-from tensorgate._native.shared_library import LibraryError as LibraryError
-
 BUNDLED_LIBRARY: str
 LIBRARY: str
 

@@ -12,8 +12,6 @@ from libc.string cimport memset
 
 from tensorgate._native.shared_library cimport find_symbol, symbol_of, open_library
 
-from tensorgate._native.shared_library import LibraryError
-
 
 LIBRARY = "libnghttp2.so.14"
 # Wheels for package indexes carry one; a build from source does not.

@@ -1,5 +1,3 @@
-from tensorgate._native.shared_library import LibraryError as LibraryError
-
 SYSTEM_LIBRARIES: tuple[str, ...]
 
 def load_library() -> str:

@@ -1,5 +1,3 @@
-from tensorgate._native.shared_library import LibraryError as LibraryError
-
 FRAMEWORK_LIBRARY: str
 CC_LIBRARY: str
 

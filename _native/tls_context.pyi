@@ -8,5 +8,5 @@ class TlsContext:
         """Reads PEM files: the server's certificate with what leads to its authority, its key, and the authorities
         that client certificates are checked against (None: the system's), which ``client_verify`` makes clients show.
 
-        Raises ValueError, with OpenSSL's text, for files that cannot be used; openssl_api.LibraryError.
+        Raises ValueError, with OpenSSL's text, for files that cannot be used; shared_library.LibraryError.
         """

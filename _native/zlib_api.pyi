@@ -1,5 +1,3 @@
-from tensorgate._native.shared_library import LibraryError as LibraryError
-
 LIBRARY: str
 
 def load_library() -> str:

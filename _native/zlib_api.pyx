@@ -10,8 +10,6 @@ from libc.string cimport memset
 
 from tensorgate._native.shared_library cimport symbol_of, open_library
 
-from tensorgate._native.shared_library import LibraryError
-
 
 LIBRARY = "libz.so.1"
 

@@ -49,7 +49,7 @@ def read_tls_config(path: str) -> TlsConfig:
 
 
 def native_context(config: TlsConfig) -> TlsContext:
-    """For the native gRPC edge. Raises openssl_api.LibraryError."""
+    """For the native gRPC edge. Raises shared_library.LibraryError."""
     with _pem_file(config.certificate) as certificate, _pem_file(config.key) as key:
         if not config.custom_ca:
             return TlsContext(certificate, key, client_verify=config.client_verify)

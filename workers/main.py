@@ -24,7 +24,8 @@ from zmq.auth.thread import ThreadAuthenticator
 from tensorgate._native.data_loop import DataLoop
 from tensorgate._native.reply_memory import SharedReplies
 from tensorgate._native.request_memory import SharedRequests
-from tensorgate._native.tf_c_api import LibraryError, load_library
+from tensorgate._native.shared_library import LibraryError
+from tensorgate._native.tf_c_api import load_library
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.worker_network import check_key, parse_address, read_worker_key
 from tensorgate.workers.commands import CommandServer

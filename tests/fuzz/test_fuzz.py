@@ -15,6 +15,7 @@ import time
 import pytest
 
 from tensorgate._native import nghttp2_api, tf_c_api
+from tensorgate._native.shared_library import LibraryError
 from tests.fuzz.targets import TARGETS
 
 FOLDER = pathlib.Path(__file__).parent
@@ -60,14 +61,14 @@ def test_a_target_takes_any_bytes(name: str, request: pytest.FixtureRequest, mon
     if name in ("tensor", "predict"):
         try:
             tf_c_api.load_library()
-        except tf_c_api.LibraryError as error:
+        except LibraryError as error:
             pytest.skip(f"TensorFlow is not installed: {error}")
     if name == "predict":
         monkeypatch.setenv("TENSORGATE_FUZZ_MODELS", str(request.getfixturevalue("saved_models")))
     if name == "http2":
         try:
             nghttp2_api.load_library()
-        except nghttp2_api.LibraryError as error:
+        except LibraryError as error:
             pytest.skip(f"the native gRPC edge cannot run here: {error}")
     inputs = corpus(name)
     seed = random.randrange(1 << 32)

@@ -13,6 +13,7 @@ import zmq
 
 from tensorgate._native import nghttp2_api
 from tensorgate._native.data_plane import DataPlane
+from tensorgate._native.shared_library import LibraryError
 from tensorgate.gateway.core.clock import SystemClock
 from tensorgate.gateway.core.event_bus import EventBus
 from tensorgate.gateway.core.servable_id import ServableId
@@ -62,7 +63,7 @@ def edge_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.param == "native":
         try:
             nghttp2_api.load_library()
-        except nghttp2_api.LibraryError as error:
+        except LibraryError as error:
             pytest.skip(f"the native gRPC edge cannot run here: {error}")
     monkeypatch.setattr(Served, "edge_name", request.param)
 

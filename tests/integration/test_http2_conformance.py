@@ -15,6 +15,7 @@ import hpack
 import pytest
 
 from tensorgate._native import nghttp2_api
+from tensorgate._native.shared_library import LibraryError
 from tests.fakes.fake_worker import HOLD_MARK
 from tests.harness.http2_frames import (
     ACK,
@@ -70,7 +71,7 @@ MESSAGE = framed(predict_request())
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     try:
         nghttp2_api.load_library()
-    except nghttp2_api.LibraryError as error:
+    except LibraryError as error:
         pytest.skip(f"the native gRPC edge cannot run here: {error}")
     with scene(
         tmp_path_factory.mktemp("edge"),

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from tensorgate._native import nghttp2_api
+from tensorgate._native.shared_library import LibraryError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
@@ -65,7 +66,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory, saved_models: pathlib.Path) -> Iterator[Served]:
     try:
         nghttp2_api.load_library()
-    except nghttp2_api.LibraryError as error:
+    except LibraryError as error:
         pytest.skip(f"the native gRPC edge cannot run here: {error}")
     folder = tmp_path_factory.mktemp("independent")
     config = config_flag(folder, {name: saved_models / name for name in MODELS})

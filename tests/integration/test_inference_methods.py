@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from tensorgate._native import nghttp2_api
+from tensorgate._native.shared_library import LibraryError
 from tensorgate.protos.tensorflow.core.example.example_pb2 import Example
 from tensorgate.protos.tensorflow.core.example.feature_pb2 import Feature
 from tensorgate.protos.tensorflow.core.protobuf.named_tensor_pb2 import NamedTensorProto
@@ -24,7 +25,7 @@ def server(request: pytest.FixtureRequest, start_server: StartServer, model_conf
     if request.param == "native":
         try:
             nghttp2_api.load_library()
-        except nghttp2_api.LibraryError as error:
+        except LibraryError as error:
             pytest.skip(f"the native gRPC edge cannot run here: {error}")
     return start_server(model_config("examples", "pair"), f"--grpc_edge={request.param}")
 

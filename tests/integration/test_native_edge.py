@@ -16,6 +16,7 @@ import pytest
 
 from tensorgate._native import nghttp2_api
 from tensorgate._native.handled_call import EVENT_CLOSED, EVENT_DRAINED, EVENT_END, EVENT_MESSAGE, EVENT_START
+from tensorgate._native.shared_library import LibraryError
 from tensorgate.protos.status_codes import Code
 from tests.fakes.fake_worker import HOLD_MARK
 from tests.harness.native_grpc import (
@@ -46,7 +47,7 @@ def hold_request() -> bytes:
 def _needs_nghttp2() -> None:
     try:
         nghttp2_api.load_library()
-    except nghttp2_api.LibraryError as error:
+    except LibraryError as error:
         pytest.skip(f"the native gRPC edge cannot run here: {error}")
 
 

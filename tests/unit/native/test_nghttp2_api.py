@@ -7,10 +7,11 @@ import sys
 LOAD = """
 import sys
 from tensorgate._native import nghttp2_api
+from tensorgate._native.shared_library import LibraryError
 nghttp2_api.BUNDLED_LIBRARY = sys.argv[1]
 try:
     print(nghttp2_api.load_library())
-except nghttp2_api.LibraryError as error:
+except LibraryError as error:
     print(error)
 """
 

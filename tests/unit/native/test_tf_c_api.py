@@ -4,7 +4,8 @@ import importlib.util
 
 import pytest
 
-from tensorgate._native.tf_c_api import LibraryError, library_folder
+from tensorgate._native.shared_library import LibraryError
+from tensorgate._native.tf_c_api import library_folder
 
 
 def test_without_tensorflow_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
