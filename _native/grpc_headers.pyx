@@ -20,7 +20,7 @@ from tensorgate._native.grpc_wire cimport (
     is_grpc_content_type,
     parse_timeout,
 )
-from tensorgate._native.gzip_codec cimport gzip_is_available
+from tensorgate._native.compressed_messages cimport gzip_is_available
 from tensorgate._native.status_codes cimport INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
 

@@ -28,17 +28,15 @@ cdef enum:
     ZMQ_ROUTER = 6
     # Socket options.
     ZMQ_FD = 14
-    ZMQ_EVENTS = 15
     ZMQ_LINGER = 17
     ZMQ_RECONNECT_IVL = 18
     ZMQ_SNDHWM = 23
     ZMQ_RCVHWM = 24
     ZMQ_LAST_ENDPOINT = 32
     ZMQ_ROUTER_MANDATORY = 33
-    # Flags of sending and receiving, and events.
+    # Flags of sending and receiving.
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
-    ZMQ_POLLIN = 1
 
 cdef struct ZmqApi:
     int (*last_error)() noexcept nogil
@@ -73,8 +71,6 @@ cdef void* open_socket(void* context, int kind) noexcept nogil
 cdef bint set_option(void* socket, int option, int value) noexcept nogil
 # The descriptor behind ZMQ_FD: edge-triggered, to be watched for reading only; -1 on failure.
 cdef int socket_fd(void* socket) noexcept nogil
-# Whether a message can be received now. Asking also lets the socket take in what its I/O thread has for it.
-cdef bint can_receive(void* socket) noexcept nogil
 # A message whose content is the malloc'd data, to be freed with it; False leaves data the caller's.
 cdef bint message_of_malloc(zmq_msg_t* message, void* data, size_t size) noexcept nogil
 # A message with a copy of the bytes.
