@@ -24,11 +24,11 @@ from tensorgate._native.batch_state cimport (
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, writer_free, writer_init
 from tensorgate._native.posix cimport atomic_add, pthread_mutex_lock, pthread_mutex_unlock
-from tensorgate._native.predict_binding cimport refuse_scan, say, say_name
+from tensorgate._native.predict_binding cimport refuse_scan, run_or_say, say, say_name
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
-from tensorgate._native.session cimport monotonic_us, run_session
+from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport FAILED_PRECONDITION, INTERNAL, OK
-from tensorgate._native.tf_c_api cimport TF_Status, TF_Tensor, tf
+from tensorgate._native.tf_c_api cimport TF_Tensor, tf
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------
@@ -121,7 +121,6 @@ cdef int64_t _latest_deadline_us(const Batch* batch) noexcept nogil:
 cdef int _run(Batch* batch, BatchOutputs* outputs, uint64_t* run_us, ByteWriter* message) noexcept nogil:
     cdef BatchQueue* queue = batch.queue
     cdef TF_Tensor** inputs
-    cdef TF_Status* status
     cdef int code = OK, i
     if queue.batcher.parameters.refuses_mixed_shapes:
         code = _check_shapes(batch, message)
@@ -136,14 +135,9 @@ cdef int _run(Batch* batch, BatchOutputs* outputs, uint64_t* run_us, ByteWriter*
                 batch, i, outputs.num_rows, queue.batcher.scheduler.buffers, &inputs[i],
                 outputs.padded_dims + i * MAX_BATCH_RANK, message)
     if code == OK:
-        status = tf.NewStatus()
-        run_session(
+        code = run_or_say(
             queue.batcher.state, &queue.history, batch.num_bytes, queue.feeds, inputs, queue.num_feeds, queue.fetches,
-            outputs.tensors, queue.num_fetches, NULL, 0, _latest_deadline_us(batch), run_us, status)
-        code = tf.GetCode(status)
-        if code != OK:
-            say(message, tf.Message(status))
-        tf.DeleteStatus(status)
+            outputs.tensors, queue.num_fetches, NULL, 0, _latest_deadline_us(batch), run_us, message)
     for i in range(queue.num_feeds):
         if inputs[i] is not NULL:
             tf.DeleteTensor(inputs[i])

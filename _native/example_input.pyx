@@ -26,15 +26,12 @@ from tensorgate._native.byte_writer cimport (
 from tensorgate._native.predict_binding cimport say
 from tensorgate._native.predict_request cimport SCAN_MALFORMED, SCAN_NO_MEMORY, SCANNED, ScanOutcome, Slice, slice_of
 from tensorgate._native.proto_wire cimport (
-    WIRE_BYTES,
     ProtoReader,
     bytes_left,
     is_utf8,
-    read_bytes,
-    read_tag,
+    next_bytes_field,
     read_varint,
     reader_of,
-    skip_field,
 )
 from tensorgate._native.status_codes cimport INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
 from tensorgate._native.string_tensors cimport new_string_tensor
@@ -60,41 +57,27 @@ cdef enum:
 
 cdef bint _check_list(ProtoReader body, uint32_t kind) noexcept nogil:
     """A BytesList, FloatList or Int64List."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef uint64_t ignored
     cdef ProtoReader packed
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if field != 1 or wire_type != WIRE_BYTES:
-            if not skip_field(&body, field, wire_type):
-                return False
+    while next_bytes_field(&body, &field, &packed):
+        if field != 1:
             continue
-        if not read_bytes(&body, &packed):
-            return False
         if kind == FLOAT_LIST and bytes_left(&packed) % 4:
             return False
         if kind == INT64_LIST:
             while bytes_left(&packed):
                 if not read_varint(&packed, &ignored):
                     return False
-    return True
+    return bytes_left(&body) == 0
 
 
 cdef bint _check_message(ProtoReader body, int level) noexcept nogil:
     """An Example, its Features, an entry of their map, or a Feature; with all that is inside it."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef bint good
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if wire_type != WIRE_BYTES:
-            if not skip_field(&body, field, wire_type):
-                return False
-            continue
-        if not read_bytes(&body, &inner):
-            return False
+    while next_bytes_field(&body, &field, &inner):
         good = True
         if level == LEVEL_FEATURE:
             if field == BYTES_LIST or field == FLOAT_LIST or field == INT64_LIST:
@@ -108,7 +91,7 @@ cdef bint _check_message(ProtoReader body, int level) noexcept nogil:
             good = _check_message(inner, level + 1)
         if not good:
             return False
-    return True
+    return bytes_left(&body) == 0
 
 
 # --- Input ------------------------------------------------------------------------------------------------------------
@@ -135,18 +118,10 @@ cdef ScanOutcome _add_example(ProtoReader body, ExampleInput* input) noexcept no
 
 cdef ScanOutcome _merge_list(ProtoReader body, ExampleInput* input) noexcept nogil:
     """An ExampleList or ExampleListWithContext, as input.kind says."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef ScanOutcome outcome
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES:
-            if not skip_field(&body, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&body, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&body, &field, &inner):
         if field == 1:
             outcome = _add_example(inner, input)
             if outcome != SCANNED:
@@ -158,22 +133,14 @@ cdef ScanOutcome _merge_list(ProtoReader body, ExampleInput* input) noexcept nog
             put_bytes(&input.context, inner.pos, bytes_left(&inner))
             if input.context.failed:
                 return SCAN_NO_MEMORY
-    return SCANNED
+    return SCAN_MALFORMED if bytes_left(&body) else SCANNED
 
 
 cdef ScanOutcome merge_example_input(ProtoReader body, ExampleInput* input) noexcept nogil:
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef ScanOutcome outcome
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES:
-            if not skip_field(&body, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&body, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&body, &field, &inner):
         if field != EXAMPLE_LIST and field != EXAMPLE_LIST_WITH_CONTEXT:
             continue
         if input.kind != field:
@@ -184,7 +151,7 @@ cdef ScanOutcome merge_example_input(ProtoReader body, ExampleInput* input) noex
         outcome = _merge_list(inner, input)
         if outcome != SCANNED:
             return outcome
-    return SCANNED
+    return SCAN_MALFORMED if bytes_left(&body) else SCANNED
 
 
 cdef void example_input_free(ExampleInput* input) noexcept nogil:

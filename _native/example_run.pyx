@@ -14,10 +14,10 @@ from libc.string cimport memcmp, memset
 from tensorgate._native.byte_writer cimport put_decimal
 from tensorgate._native.example_input cimport ExampleInput, make_example_tensor
 from tensorgate._native.predict cimport RunResult
-from tensorgate._native.predict_binding cimport check_in_graph, say
-from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState, run_session
+from tensorgate._native.predict_binding cimport check_in_graph, run_or_say, say
+from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState
 from tensorgate._native.status_codes cimport INVALID_ARGUMENT, OK
-from tensorgate._native.tf_c_api cimport TF_Output, TF_Status, TF_Tensor, tf
+from tensorgate._native.tf_c_api cimport TF_Output, TF_Tensor, tf
 
 
 cdef bint example_run_init(ExampleRun* run, int max_fed, int max_fetched) noexcept nogil:
@@ -101,7 +101,6 @@ cdef int run_examples(
     SessionState* state, RunHistory* history, size_t request_size, const ExampleInput* input, ExampleRun* run,
     int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
-    cdef TF_Status* status
     cdef int i
     cdef int code = make_example_tensor(input, &run.examples, &result.message)
     if code != OK:
@@ -118,14 +117,9 @@ cdef int run_examples(
         if code != OK:
             return code
         run.fetches[i] = run.fetched[i].output
-    status = tf.NewStatus()
-    run_session(
+    code = run_or_say(
         state, history, request_size, run.feeds, run.inputs, run.num_fed, run.fetches, run.outputs, run.num_fetched,
-        NULL, 0, deadline_us, &result.run_us, status)
-    code = tf.GetCode(status)
-    if code != OK:
-        say(&result.message, tf.Message(status))
-    tf.DeleteStatus(status)
+        NULL, 0, deadline_us, &result.run_us, &result.message)
     return code if code != OK else _check_outputs(run, result)
 
 

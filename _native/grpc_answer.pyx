@@ -16,7 +16,7 @@ from tensorgate._native.event_loop cimport timer_cancel
 from tensorgate._native.grpc_message cimport assembler_free, message_free
 from tensorgate._native.grpc_state cimport GrpcCall, OutMessage, count_held
 from tensorgate._native.grpc_wire cimport ENCODING_GZIP, put_grpc_message
-from tensorgate._native.gzip_codec cimport DEFLATE_DONE, deflate_message
+from tensorgate._native.compressed_messages cimport DEFLATE_DONE, deflate_message
 from tensorgate._native.http2_stream cimport stream_reset, stream_respond, stream_resume, stream_trailer
 from tensorgate._native.nghttp2_api cimport (
     NGHTTP2_CANCEL,

@@ -51,7 +51,7 @@ from tensorgate._native.grpc_message cimport (
 from tensorgate._native.grpc_state cimport GrpcCall, GrpcLimits, GrpcServer, count_held, is_over_budget
 from tensorgate._native.grpc_submit cimport grpc_call_submit
 from tensorgate._native.grpc_wire cimport ENCODING_GZIP, ENCODING_IDENTITY
-from tensorgate._native.gzip_codec cimport (
+from tensorgate._native.compressed_messages cimport (
     INFLATE_DONE,
     INFLATE_MALFORMED,
     INFLATE_TOO_LARGE,

@@ -12,6 +12,7 @@ from libc.string cimport memcmp, memcpy
 from tensorgate._native.access_tokens cimport judge_roles, roles_of_header
 from tensorgate._native.admission cimport priority_of
 from tensorgate._native.byte_writer cimport put_bytes
+from tensorgate._native.compressed_messages cimport gzip_is_available
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT
 from tensorgate._native.grpc_answer cimport grpc_call_fail, grpc_call_fail_for_memory, grpc_call_fail_http
 from tensorgate._native.grpc_state cimport GrpcCall, GrpcMethod, GrpcServer
@@ -22,7 +23,6 @@ from tensorgate._native.grpc_wire cimport (
     is_grpc_content_type,
     parse_timeout,
 )
-from tensorgate._native.gzip_codec cimport gzip_is_available
 from tensorgate._native.status_codes cimport INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
 

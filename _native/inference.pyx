@@ -38,16 +38,7 @@ from tensorgate._native.predict_request cimport (
     slice_of,
 )
 from tensorgate._native.proto_scan cimport ModelSpecView, merge_model_spec
-from tensorgate._native.proto_wire cimport (
-    WIRE_BYTES,
-    ProtoReader,
-    bytes_left,
-    is_utf8,
-    read_bytes,
-    read_tag,
-    reader_of,
-    skip_field,
-)
+from tensorgate._native.proto_wire cimport WIRE_BYTES, ProtoReader, bytes_left, is_utf8, next_bytes_field, reader_of
 from tensorgate._native.response_encode cimport put_model_spec, put_tag
 from tensorgate._native.session cimport (
     CLASSIFY_METHOD,
@@ -72,26 +63,18 @@ cdef enum:
 
 cdef ScanOutcome _scan_request(ProtoReader payload, ModelSpecView* spec, ExampleInput* input) noexcept nogil:
     """A ClassificationRequest or RegressionRequest: they have the same fields."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef ScanOutcome outcome
-    while bytes_left(&payload):
-        if not read_tag(&payload, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES or field > 2:
-            if not skip_field(&payload, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&payload, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&payload, &field, &inner):
         if field == 1:
             if not merge_model_spec(inner, spec):
                 return SCAN_MALFORMED
-            continue
-        outcome = merge_example_input(inner, input)
-        if outcome != SCANNED:
-            return outcome
-    return SCANNED
+        elif field == 2:
+            outcome = merge_example_input(inner, input)
+            if outcome != SCANNED:
+                return outcome
+    return SCAN_MALFORMED if bytes_left(&payload) else SCANNED
 
 
 cdef int _begin_one(
@@ -136,63 +119,45 @@ cdef struct TaskView:
 
 
 cdef bint _scan_task(ProtoReader body, TaskView* task) noexcept nogil:
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     memset(task, 0, sizeof(TaskView))
-    while bytes_left(&body):
-        if not read_tag(&body, &field, &wire_type):
-            return False
-        if wire_type != WIRE_BYTES or field > 2:
-            if not skip_field(&body, field, wire_type):
-                return False
-            continue
-        if not read_bytes(&body, &inner):
-            return False
+    while next_bytes_field(&body, &field, &inner):
         if field == 1:
             if not merge_model_spec(inner, &task.spec):
                 return False
-        elif is_utf8(inner.pos, bytes_left(&inner)):
+        elif field == 2:
+            if not is_utf8(inner.pos, bytes_left(&inner)):
+                return False
             task.method_name = slice_of(inner.pos, bytes_left(&inner))
-        else:
-            return False
-    return True
+    return bytes_left(&body) == 0
 
 
 cdef ScanOutcome _scan_multi(ProtoReader payload, ExampleInput* input) noexcept nogil:
     """Walks all of a MultiInferenceRequest; its tasks are only looked at, since there may be any number of them."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef TaskView task
     cdef ScanOutcome outcome
     memset(input, 0, sizeof(ExampleInput))
-    while bytes_left(&payload):
-        if not read_tag(&payload, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES or field > 2:
-            if not skip_field(&payload, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&payload, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&payload, &field, &inner):
         if field == 1:
             if not _scan_task(inner, &task):
                 return SCAN_MALFORMED
-            continue
-        outcome = merge_example_input(inner, input)
-        if outcome != SCANNED:
-            return outcome
-    return SCANNED
+        elif field == 2:
+            outcome = merge_example_input(inner, input)
+            if outcome != SCANNED:
+                return outcome
+    return SCAN_MALFORMED if bytes_left(&payload) else SCANNED
 
 
 cdef bint _next_task(ProtoReader* payload, TaskView* task) noexcept nogil:
     """The next task of a request that has been scanned; False when there is none left."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
-    while bytes_left(payload) and read_tag(payload, &field, &wire_type):
-        if field == 1 and wire_type == WIRE_BYTES:
-            return read_bytes(payload, &inner) and _scan_task(inner, task)
-        if not skip_field(payload, field, wire_type):
-            return False
+    while next_bytes_field(payload, &field, &inner):
+        if field == 1:
+            return _scan_task(inner, task)
     return False
 
 

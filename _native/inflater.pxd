@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
 from tensorgate._native.event_loop cimport EventLoop, Task
-from tensorgate._native.gzip_codec cimport InflateResult
+from tensorgate._native.compressed_messages cimport InflateResult
 from tensorgate._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 
 

@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from tensorgate._native.event_loop cimport EventLoop, Task, loop_post
-from tensorgate._native.gzip_codec cimport inflate_message
+from tensorgate._native.compressed_messages cimport inflate_message
 from tensorgate._native.posix cimport (
     pthread_cond_destroy,
     pthread_cond_init,

@@ -17,6 +17,7 @@ from tensorgate._native.predict_binding cimport (
     choose_outputs,
     decode_input,
     refuse_scan,
+    run_or_say,
     say,
     say_bytes,
     say_name,
@@ -43,7 +44,6 @@ from tensorgate._native.session cimport (
     expected_in_caller_us,
     find_signature,
     has_method,
-    run_session,
 )
 from tensorgate._native.status_codes cimport (
     FAILED_PRECONDITION,
@@ -53,7 +53,7 @@ from tensorgate._native.status_codes cimport (
     UNIMPLEMENTED,
     UNKNOWN,
 )
-from tensorgate._native.tf_c_api cimport TF_Output, TF_Status, TF_Tensor, tf
+from tensorgate._native.tf_c_api cimport TF_Output, TF_Tensor, tf
 
 
 cdef void run_result_init(RunResult* result) noexcept nogil:
@@ -134,7 +134,6 @@ cdef int _decode(void* owner, int index, ProtoReader body, Slice name, ByteWrite
 cdef int _run(
     SessionState* state, Signature* signature, size_t request_size, Work* work, int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
-    cdef TF_Status* status
     cdef int code, i
     for i in range(signature.num_inputs):
         code = check_in_graph(&signature.inputs[i], &result.message)
@@ -146,15 +145,9 @@ cdef int _run(
         if code != OK:
             return code
         work.fetches[i] = work.chosen[i].output
-    status = tf.NewStatus()
-    run_session(
+    return run_or_say(
         state, &signature.history, request_size, work.feeds, work.inputs, signature.num_inputs, work.fetches,
-        work.outputs, work.num_outputs, NULL, 0, deadline_us, &result.run_us, status)
-    code = tf.GetCode(status)
-    if code != OK:
-        say(&result.message, tf.Message(status))
-    tf.DeleteStatus(status)
-    return code
+        work.outputs, work.num_outputs, NULL, 0, deadline_us, &result.run_us, &result.message)
 
 
 cdef int _encode(

@@ -4,15 +4,15 @@ Each function returns a canonical status code, and for any but OK has written th
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.predict_request cimport RequestView, ScanOutcome, Slice
 from tensorgate._native.proto_wire cimport ProtoReader
-from tensorgate._native.session cimport Endpoint, Name, Signature
+from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState, Signature
 from tensorgate._native.tensor_decode cimport TensorValues
 from tensorgate._native.tensor_scan cimport TensorScan
-from tensorgate._native.tf_c_api cimport TF_Tensor
+from tensorgate._native.tf_c_api cimport TF_Operation, TF_Output, TF_Tensor
 
 cdef enum:
     # Where an error text ends: no client reads more, and the aliases that it lists may be gigabytes.
@@ -38,6 +38,11 @@ cdef int decode_input(ProtoReader body, Slice name, TF_Tensor** tensor, ByteWrit
 # The same, but decodes nothing yet: fills scan and values.
 cdef int measure_input(
     ProtoReader body, Slice name, TensorScan* scan, TensorValues* values, ByteWriter* message) noexcept nogil
+# run_session, TensorFlow's own code and text included.
+cdef int run_or_say(
+    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
+    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
+    int num_targets, int64_t deadline_us, uint64_t* run_us, ByteWriter* message) noexcept nogil
 # Append to an error text.
 cdef void say(ByteWriter* message, const char* text) noexcept nogil
 cdef void say_bytes(ByteWriter* message, const uint8_t* text, size_t size) noexcept nogil

@@ -6,7 +6,7 @@ Source: the order of the checks and the texts are those of upstream's predict_ut
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal
@@ -23,7 +23,7 @@ from tensorgate._native.predict_request cimport (
     sort_inputs,
 )
 from tensorgate._native.proto_wire cimport ProtoReader, reader_of
-from tensorgate._native.session cimport Endpoint, Name, Signature
+from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState, Signature, run_session
 from tensorgate._native.status_codes cimport INTERNAL, INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
 from tensorgate._native.tensor_decode cimport (
     DECODE_INVALID,
@@ -35,7 +35,7 @@ from tensorgate._native.tensor_decode cimport (
     measure_tensor,
 )
 from tensorgate._native.tensor_scan cimport TensorScan, scan_tensor
-from tensorgate._native.tf_c_api cimport DT_RESOURCE, TF_Tensor
+from tensorgate._native.tf_c_api cimport DT_RESOURCE, TF_Operation, TF_Output, TF_Status, TF_Tensor, tf
 
 
 cdef inline Slice _slice(const Name* name) noexcept nogil:
@@ -66,6 +66,23 @@ cdef void say(ByteWriter* message, const char* text) noexcept nogil:
 
 cdef void say_name(ByteWriter* message, const Name* name) noexcept nogil:
     say_bytes(message, name.data, name.size)
+
+
+cdef int run_or_say(
+    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
+    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
+    int num_targets, int64_t deadline_us, uint64_t* run_us, ByteWriter* message,
+) noexcept nogil:
+    cdef TF_Status* status = tf.NewStatus()
+    cdef int code
+    run_session(
+        state, history, request_size, feeds, inputs, num_inputs, fetches, outputs, num_outputs, targets, num_targets,
+        deadline_us, run_us, status)
+    code = tf.GetCode(status)
+    if code != OK:
+        say(message, tf.Message(status))
+    tf.DeleteStatus(status)
+    return code
 
 
 cdef enum NameSet:

@@ -12,15 +12,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strlen
 
 from tensorgate._native.proto_scan cimport ModelSpecView, merge_model_spec
-from tensorgate._native.proto_wire cimport (
-    WIRE_BYTES,
-    ProtoReader,
-    bytes_left,
-    is_utf8,
-    read_bytes,
-    read_tag,
-    skip_field,
-)
+from tensorgate._native.proto_wire cimport ProtoReader, bytes_left, is_utf8, next_bytes_field
 from tensorgate._native.tensor_scan cimport TensorScan, scan_tensor
 
 cdef const char* DEFAULT_SIGNATURE = "serving_default"
@@ -70,29 +62,21 @@ cdef ScanOutcome _add_input(RequestView* request, const RequestInput* found) noe
 
 cdef ScanOutcome _scan_input(ProtoReader entry, RequestView* request) noexcept nogil:
     """One entry of the inputs map; of two with the same key the later one stays."""
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef TensorScan scan
     cdef RequestInput found
     memset(&found, 0, sizeof(RequestInput))
-    while bytes_left(&entry):
-        if not read_tag(&entry, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES or field > 2:
-            if not skip_field(&entry, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&entry, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&entry, &field, &inner):
         if field == 1:
             if not is_utf8(inner.pos, bytes_left(&inner)):
                 return SCAN_MALFORMED
             found.alias = slice_of(inner.pos, bytes_left(&inner))
-        else:
+        elif field == 2:
             if not scan_tensor(inner, &scan):
                 return SCAN_MALFORMED
             found.tensor = inner
-    return _add_input(request, &found)
+    return SCAN_MALFORMED if bytes_left(&entry) else _add_input(request, &found)
 
 
 cdef ScanOutcome _scan_filter(ProtoReader name, RequestView* request) noexcept nogil:
@@ -115,27 +99,22 @@ cdef ScanOutcome _scan_filter(ProtoReader name, RequestView* request) noexcept n
 
 
 cdef ScanOutcome scan_request(ProtoReader payload, RequestView* request) noexcept nogil:
-    cdef uint32_t field, wire_type
+    cdef uint32_t field
     cdef ProtoReader inner
     cdef ScanOutcome outcome
     memset(request, 0, sizeof(RequestView))
-    while bytes_left(&payload):
-        if not read_tag(&payload, &field, &wire_type):
-            return SCAN_MALFORMED
-        if wire_type != WIRE_BYTES or field > 3:
-            if not skip_field(&payload, field, wire_type):
-                return SCAN_MALFORMED
-            continue
-        if not read_bytes(&payload, &inner):
-            return SCAN_MALFORMED
+    while next_bytes_field(&payload, &field, &inner):
+        outcome = SCANNED
         if field == 1:
             if not merge_model_spec(inner, &request.spec):
                 return SCAN_MALFORMED
-            continue
-        outcome = _scan_input(inner, request) if field == 2 else _scan_filter(inner, request)
+        elif field == 2:
+            outcome = _scan_input(inner, request)
+        elif field == 3:
+            outcome = _scan_filter(inner, request)
         if outcome != SCANNED:
             return outcome
-    return SCANNED
+    return SCAN_MALFORMED if bytes_left(&payload) else SCANNED
 
 
 cdef void request_free(RequestView* request) noexcept nogil:

@@ -1,7 +1,8 @@
 """Readers of the protobuf wire format: a cursor over bytes that somebody else owns, every length checked before use.
 
 Shared by proto_scan (both processes) and by the worker's decoders. Nothing here allocates or touches Python, so every
-function runs without the GIL; each returns False on malformed input and then leaves the cursor undefined.
+function runs without the GIL; each returns False on malformed input and then leaves the cursor undefined, unless it
+says otherwise.
 
 Source: protobuf.dev/programming-guides/encoding, and the limits of the C++ parser (lengths below 2 GiB, groups
 nested at most 100 deep, tags of at most 32 bits).
@@ -120,6 +121,26 @@ cdef inline bint skip_field(ProtoReader* reader, uint32_t field, uint32_t wire_t
         elif not skip_scalar(reader, wire_type):
             return False
     return True
+
+
+cdef inline bint next_bytes_field(ProtoReader* reader, uint32_t* field, ProtoReader* inner) noexcept nogil:
+    """The next length-delimited field, past others; False behind the last one, and where the bytes are malformed.
+
+    For messages whose other fields do not matter. Where they are malformed there are bytes left.
+    """
+    cdef const uint8_t* at
+    cdef uint32_t wire_type
+    while bytes_left(reader):
+        at = reader.pos
+        if read_tag(reader, field, &wire_type):
+            if wire_type == WIRE_BYTES:
+                if read_bytes(reader, inner):
+                    return True
+            elif skip_field(reader, field[0], wire_type):
+                continue
+        reader.pos = at
+        return False
+    return False
 
 
 cdef inline bint is_utf8(const uint8_t* data, size_t size) noexcept nogil:

@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from tensorgate._native.predict cimport RunResult, end_response
-from tensorgate._native.predict_binding cimport decode_input, refuse_scan, say, say_bytes
+from tensorgate._native.predict_binding cimport decode_input, refuse_scan, run_or_say, say, say_bytes
 from tensorgate._native.predict_request cimport (
     MAX_ENTRIES,
     SCAN_MALFORMED,
@@ -52,7 +52,6 @@ from tensorgate._native.session cimport (
     find_signature,
     find_tensor,
     monotonic_us,
-    run_session,
 )
 from tensorgate._native.status_codes cimport (
     FAILED_PRECONDITION,
@@ -62,7 +61,7 @@ from tensorgate._native.status_codes cimport (
     UNIMPLEMENTED,
     UNKNOWN,
 )
-from tensorgate._native.tf_c_api cimport TF_Operation, TF_Output, TF_Status, TF_Tensor, tf
+from tensorgate._native.tf_c_api cimport TF_Operation, TF_Output, TF_Tensor, tf
 
 cdef enum:
     # Fields of SessionRunRequest and SessionRunResponse.
@@ -256,23 +255,15 @@ cdef int _bind(
 cdef int _run(
     SessionState* state, const RunView* view, size_t request_size, Work* work, int64_t deadline_us, RunResult* result,
 ) noexcept nogil:
-    cdef TF_Status* status
     cdef int64_t timeout_us
-    cdef int code
     if 0 < view.timeout_ms <= MAX_TIMEOUT_MS:
         timeout_us = deadline_after(monotonic_us(), 1000 * view.timeout_ms)
         if deadline_us < 0 or timeout_us < deadline_us:
             deadline_us = timeout_us
-    status = tf.NewStatus()
     # Any mixture of tensors may be asked for: of its run nothing is known beforehand.
-    run_session(
+    return run_or_say(
         state, NULL, request_size, work.feeds, work.inputs, <int>view.request.num_inputs, work.fetches, work.outputs,
-        <int>view.request.num_filter, work.targets, <int>view.num_targets, deadline_us, &result.run_us, status)
-    code = tf.GetCode(status)
-    if code != OK:
-        say(&result.message, tf.Message(status))
-    tf.DeleteStatus(status)
-    return code
+        <int>view.request.num_filter, work.targets, <int>view.num_targets, deadline_us, &result.run_us, &result.message)
 
 
 cdef int _encode(

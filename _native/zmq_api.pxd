@@ -28,7 +28,6 @@ cdef enum:
     ZMQ_ROUTER = 6
     # Socket options.
     ZMQ_FD = 14
-    ZMQ_EVENTS = 15
     ZMQ_LINGER = 17
     ZMQ_RECONNECT_IVL = 18
     ZMQ_SNDHWM = 23
@@ -39,10 +38,9 @@ cdef enum:
     ZMQ_CURVE_PUBLICKEY = 48
     ZMQ_CURVE_SECRETKEY = 49
     ZMQ_CURVE_SERVERKEY = 50
-    # Flags of sending and receiving, and events.
+    # Flags of sending and receiving.
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
-    ZMQ_POLLIN = 1
 
 cdef struct ZmqApi:
     int (*last_error)() noexcept nogil
@@ -80,8 +78,6 @@ cdef bint use_curve_as_client(void* socket, const char* public_key, const char* 
 cdef bint use_curve_as_server(void* socket, const char* secret_key) noexcept nogil
 # The descriptor behind ZMQ_FD: edge-triggered, to be watched for reading only; -1 on failure.
 cdef int socket_fd(void* socket) noexcept nogil
-# Whether a message can be received now. Asking also lets the socket take in what its I/O thread has for it.
-cdef bint can_receive(void* socket) noexcept nogil
 # A message whose content is the malloc'd data, to be freed with it; False leaves data the caller's.
 cdef bint message_of_malloc(zmq_msg_t* message, void* data, size_t size) noexcept nogil
 # A message with a copy of the bytes.

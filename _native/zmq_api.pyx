@@ -10,7 +10,6 @@ Source: zmq.h, zmq_getsockopt(3) on ZMQ_FD.
 import zmq.backend.cython._zmq as pyzmq_extension
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset, strlen
 
@@ -90,12 +89,6 @@ cdef int socket_fd(void* socket) noexcept nogil:
     if zmq.getsockopt(socket, ZMQ_FD, &fd, &size) != 0:
         return -1
     return fd
-
-
-cdef bint can_receive(void* socket) noexcept nogil:
-    cdef uint32_t events = 0
-    cdef size_t size = sizeof(uint32_t)
-    return zmq.getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 and (events & ZMQ_POLLIN) != 0
 
 
 cdef void _free_content(void* data, void* hint) noexcept nogil:

@@ -12,7 +12,8 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 
-from tensorgate._native.tf_c_api import LibraryError, load_op_library
+from tensorgate._native.shared_library import LibraryError
+from tensorgate._native.tf_c_api import load_op_library
 
 logger = logging.getLogger("tensorgate.worker")
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from tensorgate._native.tf_c_api import LibraryError, library_folder
+from tensorgate._native.shared_library import LibraryError
+from tensorgate._native.tf_c_api import library_folder
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
