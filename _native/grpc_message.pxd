@@ -55,11 +55,11 @@ cdef void assembler_init(MessageAssembler* assembler, size_t max_message_size) n
 cdef void assembler_free(MessageAssembler* assembler) noexcept nogil
 # Eats *data until one message is complete or all is eaten, and moves *data and *size on past what it ate.
 cdef AssemblerResult assembler_push(MessageAssembler* assembler, const uint8_t** data, size_t* size) noexcept nogil
-# Where the message's next bytes may be put before they are pushed, so that nobody copies them, and how many at most; 0:
-# nowhere. Only where a message is large.
+# Where the message's next bytes may be put before they are pushed, so that nobody copies them, and how many at most;
+# 0: nowhere. Only where a message is large.
 cdef size_t assembler_place(const MessageAssembler* assembler, uint8_t** place) noexcept nogil
-# After MESSAGE_COMPLETE: hands the message over (to be freed with message_free) and starts the next. Until it is called,
-# pushes eat nothing and return MESSAGE_COMPLETE.
+# After MESSAGE_COMPLETE: hands the message over (to be freed with message_free) and starts the next. Until it is
+# called, pushes eat nothing and return MESSAGE_COMPLETE.
 cdef void assembler_take(MessageAssembler* assembler, Message* message) noexcept nogil
 cdef void message_free(Message* message) noexcept nogil
 # Whether a stream may end here: no message is begun, and none waits to be taken.

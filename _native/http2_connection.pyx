@@ -42,7 +42,6 @@ from tensorgate._native.http2_state cimport (
     Http2Limits,
     Http2Server,
     Http2Stream,
-    doom,
     mark_to_flush,
 )
 from tensorgate._native.nghttp2_api cimport (

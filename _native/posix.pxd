@@ -1,7 +1,7 @@
 """What the native threads use of POSIX and Linux, beyond what Cython's libc and posix packages declare.
 
-Source: pthreads(7), eventfd(2), epoll(7), socket(7), tcp(7), memfd_create(2), and GCC's __atomic built-ins (all with sequentially
-consistent order: none of them is on a path where a weaker one could be measured).
+Source: pthreads(7), eventfd(2), epoll(7), socket(7), tcp(7), memfd_create(2), and GCC's __atomic built-ins (all
+with sequentially consistent order: none of them is on a path where a weaker one could be measured).
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

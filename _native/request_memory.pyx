@@ -1,7 +1,7 @@
 """The memory that large requests are received into, which the gateway's workers read them from.
 
 First and third stage of a large request's line: HTTP/2 → a block here → dispatcher → its place in a frame ‖ worker. One
-for all threads and workers of a gateway. Workers map it for reading; what is in use where is known to the gateway alone.
+for all threads and workers of a gateway. Workers map it for reading; only the gateway knows which of it is in use.
 
 Source: shared_memory, memory_blocks.
 """

@@ -40,8 +40,8 @@ cdef struct SharedMemory:
     int64_t* generations    # the table
 
 
-# Makes one of so many bytes (rounded to whole units) that nobody can make smaller or larger, and maps it: a descriptor of
-# it, closed on exec. Raises ValueError for a size out of range, OSError where the kernel has none.
+# Makes one of so many bytes (rounded to whole units) that nobody can make smaller or larger, and maps it: a descriptor
+# of it, closed on exec. Raises ValueError for a size out of range, OSError where the kernel has none.
 cdef int shared_memory_new(SharedMemory* memory, size_t size) except -1
 # Maps what shared_memory_new made; the descriptor may be closed afterwards. False: it is no such thing, or there is
 # no address space.

@@ -8,7 +8,7 @@ Source: memfd_create(2), fcntl(2) on F_ADD_SEALS, mmap(2), madvise(2) on MADV_RE
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 from posix.unistd cimport close, ftruncate
 

@@ -50,7 +50,7 @@ cdef enum:
     RECONNECT_INTERVAL_MS = 10
     MAX_COPIED_BYTES = 4 * 1024 * 1024
 
-cdef const char* MISPLACED_TEXT = "The worker's reply is not where it says, in the memory that it shares with the gateway."
+cdef const char* MISPLACED_TEXT = "The worker's reply is not where it says, in the memory that it shares with us."
 
 
 cdef bint _open_stream(Line* line, const char* path) noexcept nogil:

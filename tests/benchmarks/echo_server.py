@@ -14,7 +14,7 @@ class EveryMethod(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def serve() -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
     server.add_generic_rpc_handlers((EveryMethod(),))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()

@@ -228,6 +228,8 @@ def main(arguments: Sequence[str]) -> None:
     for flag in ("epoch", "parent_fd", "num_execution_threads"):
         parser.add_argument(f"--{flag}", type=int, required=True)
     parser.add_argument("--stream_path", default="", help="not listened on: requests come by ZeroMQ")
+    for flag in ("request_memory_fd", "reply_memory_fd", "shared_memory_threshold_bytes"):
+        parser.add_argument(f"--{flag}", help="not mapped: requests are sent")
     parser.add_argument("--mute", default="")
     parser.add_argument("--say", default="")
     parser.add_argument("--ignore_sigterm", action="store_true")

@@ -22,7 +22,7 @@ PREDICT = 1
 THRESHOLD = 10_000
 LARGE = bytes(range(256)) * 400
 SMALL = b"small" * 100
-MISPLACED = b"The worker's reply is not where it says, in the memory that it shares with the gateway."
+MISPLACED = b"The worker's reply is not where it says, in the memory that it shares with us."
 
 
 class Scene:
