@@ -36,6 +36,9 @@ cdef bint teach(Batcher* batcher, bytes request, int64_t run_us) except? False:
     queue = queue_for(batcher, task)
     if queue is not NULL:
         queue_learn(queue, task.num_rows, run_us)
+        # Of sizes that have been tried in turn the last one is the largest; see session on where runs take place.
+        queue.history.typical_run_us = max(run_us, 1)
+        queue.history.largest_request = task.num_bytes
     pthread_mutex_unlock(&batcher.scheduler.mutex)
     task.release(task)
     return queue is not NULL
