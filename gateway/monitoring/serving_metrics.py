@@ -118,6 +118,7 @@ class ServingMetrics:
                 for (model, status), number in self._log_counts().items()
             ],
         }
+
     def _add_batching(
         self, counters: dict[str, list[tuple[_Labels, int]]], histograms: dict[str, list[tuple[_Labels, _Histogram]]]
     ) -> None:
