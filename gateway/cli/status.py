@@ -58,7 +58,7 @@ def render(address: str, now: Snapshot, before: Snapshot | None = None) -> Rende
     """The tables; rates are of the time since ``before``, or totals without it."""
     ready = Text(f"not ready: {now.trouble}", style="bold red") if now.trouble else Text("ready", style="bold green")
     title = Text.assemble((f"{address} ", "bold"), ready)
-    parts = [title, _models(now, before), _workers(now)]
+    parts: list[RenderableType] = [title, _models(now, before), _workers(now)]
     if now.metrics.get("tensorgate_batching_batches_total"):
         parts.append(_batching(now, before))
     return Group(*parts)
