@@ -1,2 +1,2 @@
 WAIT_LIMITS_US: tuple[float, ...]
-"""Between the buckets of waiting times: TensorFlow Serving's, 100 µs x 1.2^i."""
+"""Between the buckets of waiting times: TensorFlow Serving's, 100 µs * 1.2^i."""

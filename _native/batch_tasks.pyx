@@ -193,16 +193,12 @@ cdef bint _has_distinct_fetches(const BatchTask* task) noexcept nogil:
     return task.num_fetches > 0
 
 
-cdef int _bind(const Batcher* batcher, PredictTask* made, ByteWriter* message) noexcept nogil:
+cdef int _bind(PredictTask* made, ByteWriter* message) noexcept nogil:
     cdef int code = bind_inputs(&made.request, made.signature, _measure, made, message)
     if code == OK:
         code = choose_outputs(&made.request, made.signature, made.chosen, &made.num_chosen, message)
     if code == OK:
         code = _check_in_graph(made, message)
-    if code == OK:
-        code = check_task(batcher, &made.task, message)
-    if code == OK:
-        _order_fetches(made)
     return code
 
 
@@ -226,7 +222,17 @@ cdef Preparation prepare_predict(const Batcher* batcher, Job* job, BatchTask** t
     made.task.job = job
     made.task.state = job.state
     made.task.enqueued_us = job.enqueued_us
-    result.code = _bind(batcher, made, &result.message)
+    result.code = _bind(made, &result.message)
+    if result.code == OK:
+        result.code = check_task(batcher, &made.task, &result.message)
+        if result.code != OK and batcher.parameters.is_auto:
+            # Who asked for no batches is not to hear of them.
+            result.code = OK
+            result.message.size = 0
+            _release(&made.task)
+            return RUNS_ALONE
+    if result.code == OK:
+        _order_fetches(made)
     if result.code == OK and not made.has_high_rank and _has_distinct_fetches(&made.task) and is_mergeable(&made.task):
         task[0] = &made.task
         return PREPARED

@@ -120,3 +120,6 @@ class Admission:
             await worker.command("weigh", {"weights": weights}, COMMAND_TIMEOUT_S)
         except ServingError as error:
             logger.warning("%s was told the models' weights: %s", worker.name, error)
+        else:
+            told = ", ".join(f"{name} {weight}" for name, weight in sorted(weights.items()))
+            logger.info("%s knows the models' weights: %s", worker.name, told or "all alike")

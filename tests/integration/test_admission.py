@@ -123,6 +123,22 @@ def test_what_waits_goes_by_priority_and_a_full_queue_gives_up_the_least_urgent(
     assert [name for name in client.answered if name not in ("low", "refused")] == ["high", "rest", "normal", "odd"]
 
 
+def test_workers_take_the_weights_of_models_and_new_ones_of_a_reload(
+    start_server: StartServer, model_config: ModelConfig, settings: pathlib.Path
+) -> None:
+    settings.write_text('model { name: "slow" weight: 3 }', encoding="ascii")
+    server = start_server(
+        model_config("slow"), f"--model_settings_file={settings}", "--model_config_file_poll_wait_seconds=1",
+        "--batching=auto",
+    )  # fmt: skip
+    settings.write_text('model { name: "slow" weight: 2000 }', encoding="ascii")
+    wait_until(lambda: "Model settings of 'slow' set weight to 2000; it is from 1 to 1000" in server.log, "a refusal")
+    settings.write_text("model { weight: 7 }", encoding="ascii")
+    wait_until(lambda: "worker-0 knows the models' weights: slow 7" in server.log, "the new weight")
+    assert server.prediction.Predict(rounds(1), timeout=30).outputs["y"].float_val
+    assert "worker-0 knows the models' weights: slow 3" in server.log
+
+
 def test_a_client_that_leaves_makes_room_and_a_reload_changes_the_bounds(
     start_server: StartServer, model_config: ModelConfig, settings: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

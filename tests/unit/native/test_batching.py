@@ -243,6 +243,13 @@ def test_auto_merges_only_where_every_tensor_has_a_batch_dimension(serve: Serve)
     assert served.queues[0]["batches"] == 20
 
 
+def test_auto_runs_what_has_no_rows_to_merge_alone(serve: Serve) -> None:
+    served = serve("slow", auto_latency_target_us=20_000, max_batch_size=1 << 40, max_execution_batch_size=64)
+    payload = predict(rounds=tensor(1, numpy.int32))
+    assert served.ask(payload, payload) == [served.alone(payload)] * 2
+    assert not served.queues or served.queues[0]["batches"] == 0
+
+
 # --- padding ------------------------------------------------------------------------------------------------------
 
 

@@ -346,6 +346,21 @@ def test_a_predict_request_is_answered_by_a_predict_response(
     assert submitted.request.model_spec.name == "half_plus_two"
 
 
+@pytest.mark.parametrize("verb", ["predict", "classify", "regress"])
+@pytest.mark.parametrize("is_message", [False, True])
+def test_a_request_has_the_priority_of_its_header(
+    app: RestApp, dispatcher: FakeDispatcher, verb: str, is_message: bool
+) -> None:
+    body = b'{"instances": [1.0]}' if verb == "predict" else b'{"examples": [{"x": 1.0}]}'
+    if is_message:
+        body = predict_message()
+    headers = [(b"X-Priority", b"high"), *([PROTOBUF] if is_message else [])]
+    for method in (Method.CLASSIFY, Method.REGRESS):
+        dispatcher.answers[method] = lambda _payload: b""
+    ask(app, "POST", f"/v1/models/half_plus_two:{verb}", body, headers)
+    assert [submitted.metadata.priority for submitted in dispatcher.submitted] == [1]
+
+
 @pytest.mark.parametrize(("verb", "method"), [("classify", Method.CLASSIFY), ("regress", Method.REGRESS)])
 def test_classify_and_regress_take_messages_too(
     app: RestApp, dispatcher: FakeDispatcher, verb: str, method: Method
