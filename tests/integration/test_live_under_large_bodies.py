@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import pathlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,10 @@ NUM_POSTS = 2
 # may be where the machine has other things to do.
 P99_S = 0.05
 TIMES_YARDSTICK = 5
-ATTEMPTS = 3
+ATTEMPTS = 2
+# Of the time that the gateway's threads want a processor. Beyond that it is the machine that holds up the page, since
+# whoever has just used more than its share waits longer than one who has done nothing.
+MAX_WAITING_SHARE = 0.7
 
 
 def post_json(server: ModelServer) -> None:
@@ -49,15 +53,27 @@ def send_message(server: ModelServer) -> None:
             stub.Predict(request, timeout=120)
 
 
-@pytest.mark.timeout(300)
+def processor_times_ns(pid: int) -> tuple[int, int]:
+    """How long a process' threads ran, and waited for a processor; zeros where the kernel does not tell."""
+    ran, waited = 0, 0
+    for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            its_ran, its_waited, _ = map(int, file.read_text().split())
+            ran, waited = ran + its_ran, waited + its_waited
+    return ran, waited
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("post", [post_json, send_message])
 def test_the_liveness_page_answers_at_once(
     start_server: StartServer, model_config: Callable[..., str], post: Callable[[ModelServer], None]
 ) -> None:
     server = start_server(model_config("rows"))
     seen = []
+    was_judged = False
     with yardstick() as yardstick_port:
         for _ in range(ATTEMPTS):
+            before = processor_times_ns(server.process.pid)
             with (
                 ThreadPoolExecutor(NUM_POSTERS) as posters,
                 probing(yardstick_port, "/") as idle,
@@ -65,13 +81,19 @@ def test_the_liveness_page_answers_at_once(
             ):
                 for posting in [posters.submit(post, server) for _ in range(NUM_POSTERS)]:
                     posting.result()
+            ran, waited = (
+                after - its for after, its in zip(processor_times_ns(server.process.pid), before, strict=True)
+            )
+            waiting_share = waited / (ran + waited) if ran + waited else 0.0
             seen.append(
                 f"{len(live.times_s)} answers, p50 {live.quantile_s(0.5):.4f} s, p99 {live.quantile_s(0.99):.4f} s, "
                 f"largest {live.times_s[-1]:.4f} s; of the yardstick p99 {idle.quantile_s(0.99):.4f} s, "
-                f"largest {idle.times_s[-1]:.4f} s"
+                f"largest {idle.times_s[-1]:.4f} s; waiting for a processor {100 * waiting_share:.0f} %"
             )
-            print(seen[-1])
             # One attempt in which nothing else held up the page is enough.
             if live.quantile_s(0.99) <= max(P99_S, TIMES_YARDSTICK * idle.quantile_s(0.99)):
                 return
+            was_judged = was_judged or waiting_share <= MAX_WAITING_SHARE
+    if not was_judged:
+        pytest.skip(f"the machine is too busy to tell: {'; '.join(seen)}")
     pytest.fail("; ".join(seen))
