@@ -9,7 +9,7 @@ waited long enough. Threads are called when a batch is ready, not when a request
 Source: pthread_cond_timedwait(3); tensorflow/core/kernels/batching_util/shared_batch_scheduler.h.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.time cimport nanosleep, timespec

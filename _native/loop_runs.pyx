@@ -33,8 +33,8 @@ cdef enum:
     SENTINEL_LOOKS_EVERY_US = 5000
     # Looks that find nothing new before the sentinel sleeps until there is another such run: a second.
     SENTINEL_PATIENCE = 200
-    # How long after a surprise the servable's requests all go to the pool. Not for longer: on a busy machine a short run
-    # surprises too, when its thread has to wait for a processor, and the pool costs it several times its own time.
+    # How long after a surprise the servable's requests all go to the pool. Not for longer: on a busy machine a short
+    # run surprises too, when its thread has to wait for a processor, and the pool costs it several times its own time.
     SURPRISE_COUNTS_US = 1000000
 
 

@@ -364,8 +364,8 @@ def test_a_full_queue_that_splits_says_its_capacity(serve: Serve) -> None:
 def test_what_nobody_waits_for_makes_room(serve: Serve) -> None:
     served = serve("rows", max_enqueued_batches=1, num_batch_threads=1)
     late = served.send(of_width(1), remaining_us=1_000_000)
-    due = time.monotonic() + 1
     wait_until(lambda: bool(served.queues) and served.queues[0]["waiting"] == 1)
+    due = time.monotonic() + 1  # the time that was left counts from when the worker had the request
     wait_until(lambda: time.monotonic() > due)
     for width in (2, 3, 4):
         served.send(of_width(width))
