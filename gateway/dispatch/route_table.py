@@ -34,7 +34,10 @@ class Hosting(Protocol):
 
     @property
     def signature_def_map(self) -> bytes:
-        """A serialized tensorflow.serving.SignatureDefMap; the same for as long as the version is published."""
+        """A serialized tensorflow.serving.SignatureDefMap; the same for as long as the version is published.
+
+        Raises ServingError INVALID_ARGUMENT, always, for a servable of a type that has none.
+        """
         ...
 
     @property
@@ -49,14 +52,25 @@ class Hosting(Protocol):
 class RoutedVersion:
     """A published version and the number of pins on it. Thread-safe."""
 
-    __slots__ = ("hosting", "published", "servable_id", "signatures")
+    __slots__ = ("_signatures", "hosting", "published", "servable_id")
 
     def __init__(self, servable_id: ServableId, hosting: Hosting) -> None:
         self.servable_id = servable_id
         self.hosting = hosting
-        self.signatures = SignatureDefMap.FromString(hosting.signature_def_map)
-        """Shared by all, not to be modified."""
-        self.published = PublishedVersion(servable_id.name, servable_id.version, tuple(self.signatures.signature_def))
+        try:
+            self._signatures: SignatureDefMap | None = SignatureDefMap.FromString(hosting.signature_def_map)
+        except ServingError:
+            # It is of another type, which whoever asks for signatures is told.
+            self._signatures = None
+        names = () if self._signatures is None else tuple(self._signatures.signature_def)
+        self.published = PublishedVersion(servable_id.name, servable_id.version, names)
+
+    @property
+    def signatures(self) -> SignatureDefMap:
+        """Shared by all, not to be modified. Raises ServingError INVALID_ARGUMENT for a servable without signatures."""
+        if self._signatures is None:
+            return SignatureDefMap.FromString(self.hosting.signature_def_map)
+        return self._signatures
 
     @property
     def num_pins(self) -> int:

@@ -665,8 +665,10 @@ def access() -> Access:
 
 
 @pytest.fixture
-def locked_app(dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, access: Access) -> RestApp:
-    return make_app(dispatcher, executor, enable_cors=True, access=access)
+def locked_app(
+    dispatcher: FakeDispatcher, executor: ThreadPoolExecutor, exact_reader: ExactReader, access: Access
+) -> RestApp:
+    return make_app(dispatcher, executor, exact_reader, enable_cors=True, access=access)
 
 
 @pytest.mark.parametrize(
