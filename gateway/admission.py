@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tensorgate.gateway.model_settings import whose
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
 
@@ -40,8 +41,9 @@ def limits_of(settings: ModelSettings) -> AdmissionLimits:
     """The limits in a model's settings. Raises ServingError INVALID_ARGUMENT for a weight that cannot be."""
     weight = settings.weight if settings.HasField("weight") else 1
     if not 1 <= weight <= MAX_WEIGHT:
-        whose = f"Model settings of {settings.name!r}" if settings.name else "Model settings for all models"
-        raise ServingError(Code.INVALID_ARGUMENT, f"{whose} set weight to {weight}; it is from 1 to {MAX_WEIGHT}")
+        raise ServingError(
+            Code.INVALID_ARGUMENT, f"{whose(settings)} set weight to {weight}; it is from 1 to {MAX_WEIGHT}"
+        )
     max_queued = settings.max_queued_requests if settings.HasField("max_queued_requests") else None
     return AdmissionLimits(settings.max_concurrent_requests, max_queued, weight)
 

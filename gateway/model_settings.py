@@ -38,6 +38,11 @@ def read_model_settings(path: str) -> SettingsOfModels:
     return settings_of(read_text_proto(path, ModelSettingsList))
 
 
+def whose(settings: ModelSettings) -> str:
+    """What an error about settings begins with: whose they are."""
+    return f"Model settings of {settings.name!r}" if settings.name else "Model settings for all models"
+
+
 def settings_of(settings: ModelSettingsList) -> SettingsOfModels:
     """The list by name. Raises ServingError INVALID_ARGUMENT for a name listed twice."""
     entries: dict[str, ModelSettings] = {}

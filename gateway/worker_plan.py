@@ -14,7 +14,7 @@ from tensorgate.gateway.dispatch.devices import CPU, Slot, environment_of, slots
 from tensorgate.gateway.dispatch.supervisor import WorkerOptions
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerSettings
-from tensorgate.gateway.model_settings import SettingsOfModels
+from tensorgate.gateway.model_settings import SettingsOfModels, whose
 from tensorgate.gateway.options import ServerOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -133,23 +133,22 @@ class WorkerPlan:
     def _check(self, settings: ModelSettings) -> None:
         if self._options.workers and self._isolation_of(settings) is not Isolation.DEVICE:
             raise _invalid("worker_isolation is DEVICE with --workers: no process is started for a model or a version")
-        whose = f"Model settings of {settings.name!r}" if settings.name else "Model settings for all models"
         names = [slot.name for slot in self.slots]
         for name in settings.workers:
             if name not in names:
-                raise _invalid(f"{whose} name the worker {name!r}; there are {', '.join(names)}")
+                raise _invalid(f"{whose(settings)} name the worker {name!r}; there are {', '.join(names)}")
         asked = [field for field in _THREAD_SETTINGS if getattr(settings, field)]
         if asked and self._isolation_of(settings) is Isolation.DEVICE:
             raise _invalid(
-                f"{whose} set {', '.join(asked)}, which needs worker_isolation MODEL or VERSION: threads are those of a"
-                " whole process"
+                f"{whose(settings)} set {', '.join(asked)}, which needs worker_isolation MODEL or VERSION: threads are"
+                " those of a whole process"
             )
         for field in asked:
             if getattr(settings, field) >= 1 << 15:
-                raise _invalid(f"{whose} set {field} to {getattr(settings, field)}, which no machine has")
+                raise _invalid(f"{whose(settings)} set {field} to {getattr(settings, field)}, which no machine has")
         limits_of(settings)
         if settings.golden_tolerance < 0:
-            raise _invalid(f"{whose} set golden_tolerance to {settings.golden_tolerance}, below 0")
+            raise _invalid(f"{whose(settings)} set golden_tolerance to {settings.golden_tolerance}, below 0")
 
 
 def _remote_slots(options: ServerOptions) -> tuple[Slot, ...]:

@@ -10,7 +10,6 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | load | handle, name, version, path, platform, and how (below) | signature_def_map, load_us, what warm-up took |
 | unload | handle | – |
 | ping | – | in_flight, completed, rss_bytes, queues |
-| batching | – | queues |
 | profile | duration_ms | xspace, has_events |
 | end_profile | – | – |
 | weigh | weights | – |
@@ -53,7 +52,6 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     },
     "unload": {"handle": int},
     "ping": {},
-    "batching": {},
     "profile": {"duration_ms": int},
     "end_profile": {},
     "weigh": {"weights": dict},  # of models, by name; 1 for those that it does not have
@@ -66,7 +64,6 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "unload": {},
     # Of queues for requests that are merged each is a JSON object: handle, name, version, signature and counters.
     "ping": {"in_flight": int, "completed": int, "rss_bytes": int, "queues": list},
-    "batching": {"queues": list},
     "profile": {"xspace": bytes, "has_events": bool},  # a serialized tensorflow.profiler.XSpace
     "end_profile": {},
     "weigh": {},

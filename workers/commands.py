@@ -82,7 +82,6 @@ class CommandServer:
         self._handlers: dict[str, Callable[[ControlRequest, Answer], None]] = {
             "hello": self._hello,
             "ping": self._ping,
-            "batching": self._batching,
             "weigh": self._weigh,
             "load": self._load,
             "unload": self._unload,
@@ -174,9 +173,6 @@ class CommandServer:
                 "queues": self._batch_queues(),
             }
         )
-
-    def _batching(self, _request: ControlRequest, answer: Answer) -> None:
-        answer({"queues": self._batch_queues()})
 
     def _batch_queues(self) -> list[str]:
         return [

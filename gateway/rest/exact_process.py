@@ -27,7 +27,7 @@ from typing import Any
 import msgpack
 
 from tensorgate.gateway.rest.inference_request import parse_inference_request
-from tensorgate.gateway.rest.predict_request import RequestForm, build_exactly, parse_request
+from tensorgate.gateway.rest.predict_request import RequestDocument, RequestForm, build_exactly, parse_request
 from tensorgate.protos.status_codes import Code, ServingError
 
 # Without work for so long it ends; the next large body starts another one.
@@ -77,35 +77,49 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", errors="surrogateescape")
 
 
-def answer(fields: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    """What a request is answered with."""
-    try:
-        made, data = _work(fields, body)
-    except ServingError as error:
-        return {"code": int(error.code), "message": text_bytes(error.message)}, b""
-    except MemoryError:
-        text = b"There is not enough memory to read the request's JSON."
-        return {"code": int(Code.RESOURCE_EXHAUSTED), "message": text}, b""
-    return {"code": 0, "message": b"", **made}, data
+class ExactWork:
+    """Answers requests, one after the other.
 
+    What was read for ``signature`` is kept until the next request, which as a rule is ``predict`` with the same body:
+    reading takes most of the time.
+    """
 
-def _work(fields: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    match fields["asked"]:
-        case "signature":
-            return {"signature_name": text_bytes(parse_request(body).signature_name)}, b""
-        case "predict":
-            payload, form = build_exactly(parse_request(body), fields["dtypes"], fields["model_spec"])
-            return {"is_row_form": form is RequestForm.ROWS}, payload
-        case "inference":
-            document = parse_inference_request(body)
-            return {"signature_name": text_bytes(document.signature_name)}, document.request
-    raise ValueError(f"nobody asks for {fields['asked']!r}")
+    def __init__(self) -> None:
+        self._read: tuple[bytes, RequestDocument] | None = None
+
+    def answer(self, fields: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """The map and the data of a request's answer."""
+        try:
+            made, data = self._work(fields, body)
+        except ServingError as error:
+            return {"code": int(error.code), "message": text_bytes(error.message)}, b""
+        except MemoryError:
+            text = b"There is not enough memory to read the request's JSON."
+            return {"code": int(Code.RESOURCE_EXHAUSTED), "message": text}, b""
+        return {"code": 0, "message": b"", **made}, data
+
+    def _work(self, fields: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        read, self._read = self._read, None
+        match fields["asked"]:
+            case "signature":
+                document = parse_request(body)
+                self._read = body, document
+                return {"signature_name": text_bytes(document.signature_name)}, b""
+            case "predict":
+                document = read[1] if read is not None and read[0] == body else parse_request(body)
+                payload, form = build_exactly(document, fields["dtypes"], fields["model_spec"])
+                return {"is_row_form": form is RequestForm.ROWS}, payload
+            case "inference":
+                inference = parse_inference_request(body)
+                return {"signature_name": text_bytes(inference.signature_name)}, inference.request
+        raise ValueError(f"nobody asks for {fields['asked']!r}")
 
 
 def serve(peer: socket.socket) -> None:
     """Answers what comes, until nothing does for ``IDLE_S`` or the other end is gone."""
     # The first word: it has come up, and whatever ends it now is a request's doing.
     send_message(peer, {}, b"")
+    work = ExactWork()
     while True:
         peer.settimeout(IDLE_S)
         try:
@@ -115,7 +129,7 @@ def serve(peer: socket.socket) -> None:
             message = receive_message(peer)
             if message is None:
                 return
-            send_message(peer, *answer(*message))
+            send_message(peer, *work.answer(*message))
         except OSError:
             return
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tensorgate.gateway.python_command import python_command
-from tensorgate.gateway.rest.exact_process import answer, receive_message, send_message, text_of
+from tensorgate.gateway.rest.exact_process import ExactWork, receive_message, send_message, text_of
 from tensorgate.gateway.rest.inference_request import InferenceDocument
 from tensorgate.gateway.rest.predict_request import RequestForm
 from tensorgate.protos.status_codes import Code, ServingError
@@ -159,7 +159,7 @@ class ExactReader:
             # One that has had nothing to do may have been ending just then, and that was no fault of this body's.
             process = self._new_process()
             if process is None:
-                return answer(fields, body)
+                return ExactWork().answer(fields, body)
             made = self._ask_process(process, job, fields, body)
         if made is None:
             raise ServingError(

@@ -21,6 +21,7 @@ INTERNAL_ERROR = ServingError(Code.INTERNAL, "Internal error of the server; its 
 
 # The names under which serialized protobufs go; there is no registered one.
 _PROTOBUF_TYPES = frozenset({b"application/x-protobuf", b"application/protobuf", b"application/vnd.google.protobuf"})
+_PRIORITY_HEADER = PRIORITY_HEADER.encode()
 _HEADERS_THAT_MATTER = frozenset(
     {
         b"accept-encoding",
@@ -33,7 +34,7 @@ _HEADERS_THAT_MATTER = frozenset(
         b"origin",
         b"traceparent",
         b"transfer-encoding",
-        PRIORITY_HEADER.encode(),
+        _PRIORITY_HEADER,
     }
 )
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
@@ -109,7 +110,7 @@ class RequestHead:
             self.host = value
         elif name == b"traceparent":
             self.traceparent = value.strip()
-        elif name == PRIORITY_HEADER.encode():
+        elif name == _PRIORITY_HEADER:
             self.priority = admission.priority(value.strip())
         else:  # origin
             self.origin = value

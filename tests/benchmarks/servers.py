@@ -133,7 +133,7 @@ def batch_totals(worker_pid: int, model_name: str) -> tuple[int, int]:
     endpoint = values[0] if values else arguments[arguments.index("--control_endpoint") + 1]
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
-        socket.send(control_messages.pack_request(1, "batching"))
+        socket.send(control_messages.pack_request(1, "ping"))
         if not socket.poll(5000):
             raise RuntimeError("the worker does not answer")
         queues = [json.loads(each) for each in control_messages.unpack_reply(socket.recv()).fields["queues"]]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tensorgate.gateway.rest import exact_reader
+from tensorgate.gateway.rest import exact_process, exact_reader
+from tensorgate.gateway.rest.exact_process import ExactWork
 from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.inference_request import parse_inference_request
-from tensorgate.gateway.rest.predict_request import build_exactly, parse_request
+from tensorgate.gateway.rest.predict_request import RequestDocument, build_exactly, parse_request
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow_serving.apis.classification_pb2 import ClassificationRequest
@@ -83,6 +84,26 @@ def test_examples_come_back_as_they_are_read_here(reader: ExactReader) -> None:
     there_read, here_read = map(ClassificationRequest.FromString, (there.request, here.request))
     assert there_read == here_read
     assert len(here_read.input.example_list_with_context.examples) == 2
+
+
+def test_what_was_read_for_its_signature_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+
+    def parse(body: bytes) -> RequestDocument:
+        read.append(body)
+        return parse_request(body)
+
+    monkeypatch.setattr(exact_process, "parse_request", parse)
+    work = ExactWork()
+    predict = {"asked": "predict", "dtypes": DTYPES, "model_spec": SPEC}
+    bodies = b'{"instances": [1.5]}', b'{"instances": [2.5]}'
+    work.answer({"asked": "signature"}, bodies[0])
+    for body in (bodies[0], bodies[0]):
+        assert work.answer(predict, body)[1] == build_exactly(parse_request(body), DTYPES, SPEC)[0]
+    assert read == [bodies[0], bodies[0]]
+    work.answer({"asked": "signature"}, bodies[0])
+    assert work.answer(predict, bodies[1])[1] == build_exactly(parse_request(bodies[1]), DTYPES, SPEC)[0]
+    assert read[2:] == list(bodies)
 
 
 def test_one_process_answers_one_body_after_the_other(reader: ExactReader) -> None:
