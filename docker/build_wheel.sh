@@ -31,7 +31,7 @@ exec "$work/venv/bin/python" -m ziglang cc -target $machine-linux-gnu.$glibc -fn
 CC
 chmod +x "$work/cc"
 PATH="$work/venv/bin:$PATH" CC="$work/cc" TENSORGATE_BUNDLE="$work/bundle" ZIG_GLOBAL_CACHE_DIR="$work/zig" \
-  "$work/venv/bin/pip" wheel -q --no-deps --no-build-isolation -C build-dir="$work/build" -w "$work/wheel" "$root"
+  "$work/venv/bin/pip" wheel -q --no-deps --no-build-isolation --config-settings=build-dir="$work/build" -w "$work/wheel" "$root"
 
 mkdir -p "$out"
 PATH="$work/venv/bin:$PATH" "$work/venv/bin/auditwheel" repair --strip --plat "manylinux_${glibc/./_}_$machine" \

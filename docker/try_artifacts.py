@@ -2,8 +2,8 @@
 
   python3 docker/try_artifacts.py --folder DIR --models DIR [--wheel WHEEL] [--binary FILE]
 
-Needs what try_images.py needs, whose folder and whose server image it uses: run that first. The roots have no compiler
-and no libnghttp2 of their own.
+Needs what try_images.py needs, whose folder and whose server and worker images it uses: run that first. The roots have
+no compiler and no libnghttp2 of their own.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from try_images import ROOT, Builder, Image, chroot_command, read_dockerfile, run, size_mib, try_server
+from try_images import ROOT, Builder, Image, chroot_command, read_dockerfile, run, size_mib, try_apart, try_server
 
 BARE = "FROM debian:12-slim AS bare\n"
 WITH_PYTHON = """
@@ -79,6 +79,10 @@ def try_binary(builder: Builder, binary: pathlib.Path, models: pathlib.Path) -> 
     shutil.copy(binary, server.root / "usr/bin/tensorgate-gateway")
     server.entrypoint = ["/usr/bin/tensorgate-gateway", f"--worker_command={WORKER}", *ENTRYPOINT]
     try_server(server, [(models, "/models")], [])
+    print("   without Python, its worker in another root:")
+    image.entrypoint = ["tensorflow_model_server", *ENTRYPOINT]
+    image.health_check = server.health_check
+    try_apart(image, builder.image("worker"), models)
 
 
 def main() -> int:
@@ -90,7 +94,7 @@ def main() -> int:
     arguments = parser.parse_args()
     text = (ROOT / "docker" / "Dockerfile.cpu").read_text(encoding="utf-8")
     builder = Builder(read_dockerfile(f"{text}\n{BARE}{WITH_PYTHON}"), arguments.folder, None)
-    for name in ("server", "python"):
+    for name in ("server", "worker", "python"):
         builder.reuse(name)
     if arguments.wheel is not None:
         try_wheel(builder, arguments.wheel, arguments.folder, arguments.models)

@@ -225,9 +225,9 @@ def size_mib(folder: pathlib.Path) -> int:
 
 
 def try_apart(gateway: Image, worker: Image, models: pathlib.Path) -> None:
-    """``try_server`` of the image without TensorFlow, beside a worker in a root of its own, with a key."""
+    """``try_server`` of a gateway without TensorFlow, or even Python; its worker has a root of its own, and a key."""
     with tempfile.TemporaryDirectory() as folder:
-        making = chroot_command(gateway, ["tensorgate", "worker-key"], [])
+        making = chroot_command(worker, ["tensorgate", "worker-key"], [])
         key = subprocess.run(making, capture_output=True, check=True).stdout
         (pathlib.Path(folder) / "key").write_bytes(key)
         os.chmod(folder, 0o755)  # the images' user is not ours
@@ -235,18 +235,24 @@ def try_apart(gateway: Image, worker: Image, models: pathlib.Path) -> None:
         mounts = [(models, "/models"), (pathlib.Path(folder), "/opt/key")]
         with subprocess.Popen(chroot_command(worker, [*worker.entrypoint, flag], mounts)) as process:
             try:
-                try_server(gateway, mounts, ["--workers=tcp://127.0.0.1:9900", flag])
+                try_server(gateway, mounts, ["--workers=tcp://127.0.0.1:9900", flag], client=worker)
                 print(f"   its worker has ended: exit {process.wait(60)}")
             finally:
                 process.kill()
 
 
-def try_server(image: Image, mounts: list[tuple[pathlib.Path, str]], flags: list[str]) -> None:
-    """Starts the image on a model, waits for its health check, asks it over REST, and stops it by SIGTERM."""
+def try_server(
+    image: Image, mounts: list[tuple[pathlib.Path, str]], flags: list[str], client: Image | None = None
+) -> None:
+    """Starts the image on a model, waits for its health check, asks it over REST, and stops it by SIGTERM.
+
+    ``client``: in whose root the checks run, by default the image's own.
+    """
+    client = client or image
     environment = {"MODEL_NAME": "half_plus_two"}
     began_s = time.monotonic()
     command = chroot_command(image, [*image.entrypoint, *flags], mounts, environment)
-    check_health = chroot_command(image, image.health_check, [])
+    check_health = chroot_command(client, image.health_check, [])
     # The server has the number 1 in a namespace of its own; unshare passes no signal on to it.
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -262,7 +268,7 @@ def try_server(image: Image, mounts: list[tuple[pathlib.Path, str]], flags: list
                 "import urllib.request; print(urllib.request.urlopen(urllib.request.Request("
                 "'http://127.0.0.1:8501/v1/models/half_plus_two:predict', b'{\"instances\": [4]}')).read().decode())"
             )
-            asking = chroot_command(image, ["python3", "-c", ask], [])
+            asking = chroot_command(client, ["python3", "-c", ask], [])
             done = subprocess.run(asking, capture_output=True, text=True, check=True)
             print(f"   answer: {' '.join(done.stdout.split())}")
             child = pathlib.Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
