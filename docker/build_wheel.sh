@@ -25,9 +25,10 @@ mkdir "$work/bundle"
 cp -L "$work"/debian/usr/lib/*/libnghttp2.so.14 "$work/bundle/libnghttp2.so.14"
 cp "$work"/debian/usr/share/doc/libnghttp2-14/copyright "$work/bundle/libnghttp2.COPYING"
 
+# idirafter: Debian's own Python has a header there that its Python.h asks for; the C library's are Zig's all the same.
 cat > "$work/cc" <<CC
 #!/bin/sh
-exec "$work/venv/bin/python" -m ziglang cc -target $machine-linux-gnu.$glibc -fno-sanitize=undefined "\$@"
+exec "$work/venv/bin/python" -m ziglang cc -target $machine-linux-gnu.$glibc -fno-sanitize=undefined "\$@" -idirafter /usr/include
 CC
 chmod +x "$work/cc"
 PATH="$work/venv/bin:$PATH" CC="$work/cc" TENSORGATE_BUNDLE="$work/bundle" ZIG_GLOBAL_CACHE_DIR="$work/zig" \
