@@ -120,7 +120,11 @@ def rest(
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise _unreachable(connection.host, connection.port, access, "REST", str(error)) from error
+            problem = str(error)
+            if type(error) is http.client.BadStatusLine:
+                # Its text is what came: binary, as a rule.
+                problem = "what answers speaks no HTTP/1.1; is it the port of gRPC?"
+            raise _unreachable(connection.host, connection.port, access, "REST", problem) from error
 
 
 def rest_json(

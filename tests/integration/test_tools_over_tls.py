@@ -250,7 +250,12 @@ def test_the_other_edges_port_is_found_out(grpc_secure: ModelServer, rest_secure
     access = (files.ca, *files.client)
     to_rest = in_one_line(predict(files, f"--server=localhost:{rest_secure.rest_port}", *access))
     assert "speaks TLS, but no gRPC: is it the port of REST?" in to_rest
-    in_one_line(tool("status", f"--rest=localhost:{grpc_secure.port}", *access))
+    for to_grpc in (
+        in_one_line(tool("status", f"--rest=localhost:{grpc_secure.port}", *access)),
+        in_one_line(tool("status", f"--rest=localhost:{rest_secure.port}")),
+    ):
+        assert "speaks no HTTP/1.1; is it the port of gRPC?" in to_grpc
+    assert "No gRPC server answers" in in_one_line(predict(files, f"--server=localhost:{grpc_secure.rest_port}"))
 
 
 def test_nothing_but_the_message_is_on_the_terminal(grpc_secure: ModelServer, files: Files) -> None:
