@@ -22,7 +22,9 @@ def access_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--ca_cert", type=_FILE, help="PEM file of the authorities to trust; default: the system's.")
     @click.option("--client_cert", type=_FILE, help="PEM file of a certificate to show, with its chain.")
     @click.option("--client_key", type=_FILE, help="PEM file of its key, without a passphrase.")
-    @click.option("--tls_server_name", default="", metavar="NAME", help="That the server's certificate has.")
+    @click.option(
+        "--tls_server_name", default="", metavar="NAME", help="Name in the server's certificate, if not its address's."
+    )
     @functools.wraps(command)
     def with_access(
         *,
