@@ -46,8 +46,8 @@ def trouble_with(host: str, port: int, tls: Tls | None, *, speaks_grpc: bool) ->
         with plain, tls.context.wrap_socket(plain, server_hostname=tls.server_name or host) as connection:
             if speaks_grpc and connection.selected_alpn_protocol() != "h2":
                 return f"{server} speaks TLS, but no gRPC: is it the port of REST?"
-            # In TLS 1.3 the server judges the client's certificate when the client thinks that all is well.
-            # Without a word of either a server of HTTP/1.1 waits for a request, which is well.
+            # In TLS 1.3 the server judges the client's certificate after the client's last word; what it says, if only
+            # by closing, comes now. Nothing comes of a server of HTTP/1.1 that waits for a request, which is well.
             with contextlib.suppress(TimeoutError):
                 if not connection.recv(1):
                     raise ConnectionResetError

@@ -69,12 +69,14 @@ def files(tmp_path_factory: pytest.TempPathFactory, ca: trustme.CA) -> Files:
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TENSORGATE_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    # A command sets it otherwise, for good.
-    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+@pytest.fixture(autouse=True, scope="module")
+def _environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TENSORGATE_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+            patch.delenv(name, raising=False)
+        # A command sets it otherwise, for good.
+        patch.setenv("GRPC_VERBOSITY", "NONE")
+        yield
 
 
 def start_with(
