@@ -4,10 +4,11 @@ A client of either edge. Live progress while it runs, percentiles at the end, a 
 sweep, the same for several concurrencies and which of them to take. bench_batching does it for servers of its own.
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from rich.console import Console, Group, RenderableType
@@ -17,8 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tensorgate.gateway.cli import client
+from tensorgate.gateway.cli.access import Access
 from tensorgate.gateway.cli.bench_load import Answers, Goal, Load, Send, grpc_sender, percentile, rest_sender
 from tensorgate.gateway.cli.client import ModelName
+from tensorgate.gateway.cli.connection import open_channel, rest_json
+from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 PREDICT_PATH = "/tensorflow.serving.PredictionService/Predict"
 PERCENTILES = (50, 90, 99, 99.9)
@@ -31,7 +36,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What is measured. ``api`` is grpc or rest; ``rows`` is the size of a free first dimension."""
+    """What is measured. Only ``api`` (grpc or rest) is asked; ``rows`` is the size of a free first dimension."""
 
     grpc_address: str
     rest_address: str
@@ -39,7 +44,7 @@ class BenchOptions:
     api: str = "grpc"
     rows: int = 1
     timeout_s: float = 60.0
-    token: str = ""
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +62,54 @@ class Run:
         return f"{setting}concurrency {self.goal.concurrency}"
 
 
-def prepare(options: BenchOptions) -> tuple[Callable[[], Send], list[bytes], Callable[[], None]]:
-    """What sends, what is sent, and what closes it again. Raises ServingError, where the model cannot be asked."""
-    channel = client.open_channel(options.grpc_address, options.token)
-    try:
-        signature = client.fetch_signature(channel, options.model)
-        requests = [
+@contextlib.contextmanager
+def prepared(options: BenchOptions) -> Iterator[tuple[Callable[[], Send], list[bytes]]]:
+    """What sends, and what is sent. Raises ServingError, where the model cannot be asked."""
+    model, timeout_s = options.model, options.timeout_s
+    # What every request would fail with is better said once, so one is sent before.
+    if options.api == "grpc":
+        with open_channel(options.grpc_address, options.access) as channel:
+            inputs = _made_up_inputs(client.fetch_signature(channel, model), options.rows)
+            requests = [client.predict_request(model, each) for each in inputs]
+            client.predict(channel, requests[0], timeout_s)
+            payloads = [request.SerializeToString() for request in requests]
+            yield grpc_sender(channel, PREDICT_PATH, timeout_s), payloads
+        return
+    address, access, path = options.rest_address, options.access, f"{rest_path(model)}:predict"
+    document = rest_json(address, f"{rest_path(model)}/metadata", access)
+    bodies = [
+        json.dumps(
             {
-                name: client.made_up_tensor(info, options.rows, seed * 1000 + place)
-                for place, (name, info) in enumerate(sorted(signature.inputs.items()))
+                "signature_name": model.signature,
+                "inputs": {name: _json_values(client.to_array(tensor).tolist()) for name, tensor in each.items()},
             }
-            for seed in range(NUM_PAYLOADS)
-        ]
-        made = [client.predict_request(options.model, inputs) for inputs in requests]
-        # What every request would fail with is better said once.
-        client.predict(channel, made[0], options.timeout_s)
-        if options.api == "grpc":
-            payloads = [request.SerializeToString() for request in made]
-            return grpc_sender(channel, PREDICT_PATH, options.timeout_s), payloads, channel.close
-        bodies = [
-            json.dumps(
-                {
-                    "signature_name": options.model.signature,
-                    "inputs": {name: _json_values(client.to_array(tensor).tolist()) for name, tensor in inputs.items()},
-                }
-            ).encode()
-            for inputs in requests
-        ]
-    except BaseException:
-        channel.close()
-        raise
-    send = rest_sender(options.rest_address, rest_path(options.model), options.timeout_s, options.token)
-    return send, bodies, channel.close
+        ).encode()
+        for each in _made_up_inputs(client.signature_of_json(document, model), options.rows)
+    ]
+    rest_json(address, path, access, "POST", bodies[0], timeout_s)
+    with rest_sender(address, access, path, timeout_s) as make_send:
+        yield make_send, bodies
+
+
+def _made_up_inputs(signature: SignatureDef, rows: int) -> list[dict[str, TensorProto]]:
+    """Of each request."""
+    return [
+        {
+            name: client.made_up_tensor(info, rows, seed * 1000 + place)
+            for place, (name, info) in enumerate(sorted(signature.inputs.items()))
+        }
+        for seed in range(NUM_PAYLOADS)
+    ]
 
 
 def rest_path(model: ModelName) -> str:
-    """The URL's path for predicting."""
+    """The beginning of the URL's path."""
     version = ""
     if model.version is not None:
         version = f"/versions/{model.version}"
     elif model.label:
         version = f"/labels/{quote(model.label, safe='')}"
-    return f"/v1/models/{quote(model.name, safe='')}{version}:predict"
+    return f"/v1/models/{quote(model.name, safe='')}{version}"
 
 
 def _json_values(values: object) -> object:
@@ -209,22 +220,19 @@ def measure(
 
     Raises ServingError.
     """
-    make_send, payloads, close = prepare(options)
     runs: list[Run] = []
+    with prepared(options) as (make_send, payloads):
 
-    def run(goal: Goal, title: str) -> Answers:
-        known = [*former, *runs]
-        below = [result_table("so far", known)] if known else []
-        return run_once(make_send, payloads, goal, console, f"{_title(options)}: {title}", *below)
+        def run(goal: Goal, title: str) -> Answers:
+            known = [*former, *runs]
+            below = [result_table("so far", known)] if known else []
+            return run_once(make_send, payloads, goal, console, f"{_title(options)}: {title}", *below)
 
-    try:
         if warmup_s:
             run(Goal(goals[0].concurrency, warmup_s), f"batching {setting}, warming up")
         for goal in goals:
             runs.append(Run(goal, run(goal, Run(goal, Answers(), setting).name), setting))
-        return runs
-    finally:
-        close()
+    return runs
 
 
 def _title(options: BenchOptions) -> str:

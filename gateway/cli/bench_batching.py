@@ -13,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from rich.console import Console
 
+from tensorgate.gateway.cli.access import Access
 from tensorgate.gateway.cli.bench import BenchOptions, Run, finish, measure, report
 from tensorgate.gateway.cli.bench_load import Goal
 from tensorgate.gateway.cli.local_server import LocalServer, free_ports
@@ -103,7 +104,9 @@ def run_batching_bench(
                     LocalServer(options.model.name, base_path, folder / "server.log", port, rest_port, flags)
                 )
                 server.wait_until_available(START_TIMEOUT_S)
-            its_options = replace(options, grpc_address=server.grpc_address, rest_address=server.rest_address)
+            its_options = replace(
+                options, grpc_address=server.grpc_address, rest_address=server.rest_address, access=Access()
+            )
             runs += measure(its_options, goals, shown, runs, setting.name, warmup_s)
     if not as_json:
         best = report(options, runs, console)

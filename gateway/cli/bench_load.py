@@ -7,16 +7,18 @@ due, so that a server that stalls is charged for all that it kept waiting.
 grpcio and http.client send, so one process reaches some thousand requests a second; h2load or wrk reach more.
 """
 
+import contextlib
 import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
-from tensorgate.gateway.cli.client import bearer, split_address
+from tensorgate.gateway.cli.access import Access
+from tensorgate.gateway.cli.connection import bearer, rest_connection
 from tensorgate.protos.status_codes import Code
 
 # Sends one request and waits: the name of its status, OK for a success.
@@ -154,13 +156,14 @@ def grpc_sender(channel: grpc.Channel, path: str, timeout_s: float) -> Callable[
     return lambda: send
 
 
-def rest_sender(address: str, path: str, timeout_s: float, token: str = "") -> Callable[[], Send]:
-    """Posts bodies to a path; each thread has a connection of its own."""
-    host, port = split_address(address, 8501)
-    headers = bearer(token)
+@contextlib.contextmanager
+def rest_sender(address: str, access: Access, path: str, timeout_s: float) -> Iterator[Callable[[], Send]]:
+    """Posts bodies to a path; each thread has a connection of its own, which leaving this closes."""
+    headers = bearer(access.token)
+    connections = contextlib.ExitStack()
 
     def make() -> Send:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        connection = connections.enter_context(contextlib.closing(rest_connection(address, access, timeout_s)))
 
         def send(payload: bytes) -> str:
             try:
@@ -174,4 +177,5 @@ def rest_sender(address: str, path: str, timeout_s: float, token: str = "") -> C
 
         return send
 
-    return make
+    with connections:
+        yield make

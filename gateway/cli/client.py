@@ -1,22 +1,20 @@
-"""What the commands that talk to a server share: its addresses, requests by gRPC and REST, signatures, tensors.
+"""What the commands that talk to a server share: signatures, requests, tensors.
 
-On the client's side of both edges; needs grpcio and tensorgate.protos, no TensorFlow. numpy is needed where tensors are
-made, and comes with the extra ``client``.
+On the client's side of both edges, above connection; needs grpcio and tensorgate.protos, no TensorFlow. numpy is needed
+where tensors are made, and comes with the extra ``client``.
 
 Source: the services of tensorflow_serving/apis.
 """
 
-import http.client
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import json_format
 
 from tensorgate.protos.data_types import DATA_TYPES
-from tensorgate.protos.status_codes import Code, ServingError, of_os_error
+from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorgate.protos.tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 INSTALL_CLIENT = "install tensorgate with its extra client: pip install 'tensorgate[client]', or in a clone '.[client]'"
 
-_UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 # What a dimension of any size becomes where data is made up.
 FREE_DIMENSION = 1
 
@@ -42,97 +39,6 @@ class ModelName:
     signature: str = "serving_default"
     version: int | None = None
     label: str = ""
-
-
-def split_address(address: str, default_port: int) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``HOST``. Raises ServingError INVALID_ARGUMENT for a port that is none."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "]" in port:
-        return address.strip("[]"), default_port
-    if not port.isdigit() or int(port) > 65535:
-        raise ServingError(Code.INVALID_ARGUMENT, f"{address!r} has no port number behind its colon")
-    return host.strip("[]") or "localhost", int(port)
-
-
-def read_token(path: str | None) -> str:
-    """The token that a file holds, without one that of the environment; empty: none.
-
-    Raises ServingError: INVALID_ARGUMENT for a file with more in it, the file system's where it cannot be read.
-    """
-    if not path:
-        return os.environ.get("TENSORGATE_TOKEN", "").strip()
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            words = file.read().split()
-    except OSError as error:
-        raise of_os_error(error, path) from error
-    if len(words) != 1:
-        raise ServingError(Code.INVALID_ARGUMENT, f"{path} is to hold one token and nothing else")
-    return words[0]
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header that shows the token; none for an empty one."""
-    return {"authorization": f"Bearer {token}"} if token else {}
-
-
-@dataclass(frozen=True, slots=True)
-class _CallDetails(grpc.ClientCallDetails):  # type: ignore[misc]
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: bool | None
-    compression: Any
-
-
-class _ShowToken(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
-    def __init__(self, token: str) -> None:
-        self._metadata = tuple(bearer(token).items())
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        metadata = (*(details.metadata or ()), *self._metadata)
-        shown = _CallDetails(
-            details.method,
-            details.timeout,
-            metadata,
-            details.credentials,
-            details.wait_for_ready,
-            details.compression,
-        )
-        return continuation(shown, request)
-
-
-def open_channel(address: str, token: str = "") -> grpc.Channel:
-    """A channel without limits on sizes, whose calls show the token; the caller closes it."""
-    host, port = split_address(address, 8500)
-    channel = grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options=_UNLIMITED)
-    return grpc.intercept_channel(channel, _ShowToken(token)) if token else channel
-
-
-def rest(address: str, verb: str, path: str, token: str = "", timeout_s: float = 30) -> tuple[int, bytes]:
-    """Status and body of one REST request. Raises ServingError UNAVAILABLE where there is no answer."""
-    host, port = split_address(address, 8501)
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-    try:
-        connection.request(verb, path, headers=bearer(token))
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ServingError(Code.UNAVAILABLE, f"No REST server answers at {host}:{port}: {error}") from error
-    finally:
-        connection.close()
-
-
-def rest_json(address: str, path: str, token: str = "") -> Any:
-    """The JSON at a path. Raises ServingError: UNAVAILABLE without an answer, UNKNOWN for one that is no JSON or OK."""
-    status, body = rest(address, "GET", path, token)
-    if status != http.client.OK:
-        raise ServingError(Code.UNKNOWN, f"{address}{path} answers {status}: {body[:500].decode(errors='replace')}")
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise ServingError(Code.UNKNOWN, f"{address}{path} is no JSON: {error}") from error
 
 
 def serving_error(error: grpc.RpcError) -> ServingError:
@@ -151,7 +57,23 @@ def fetch_signature(channel: grpc.Channel, model: ModelName, timeout_s: float = 
         response = stub.GetModelMetadata(request, timeout=timeout_s)
     except grpc.RpcError as error:
         raise serving_error(error) from error
-    found = get_model_metadata_pb2.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
+    found = get_model_metadata_pb2.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+    return _signature_in(found, model)
+
+
+def signature_of_json(document: Any, model: ModelName) -> SignatureDef:
+    """The signature of the model in REST's answer about its metadata. Raises ServingError, as fetch_signature."""
+    try:
+        found = json_format.ParseDict(
+            document["metadata"]["signature_def"], get_model_metadata_pb2.SignatureDefMap(), ignore_unknown_fields=True
+        )
+    except (KeyError, TypeError, json_format.ParseError) as error:
+        raise ServingError(Code.UNKNOWN, f"no metadata of {model.name} were answered: {error!r}") from error
+    return _signature_in(found, model)
+
+
+def _signature_in(signatures: get_model_metadata_pb2.SignatureDefMap, model: ModelName) -> SignatureDef:
+    found = signatures.signature_def
     if model.signature not in found:
         raise ServingError(
             Code.NOT_FOUND, f"{model.name} has no signature {model.signature!r}; it has {', '.join(sorted(found))}"

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorgate.gateway.cli import client
+from tensorgate.gateway.cli.access import Access
 from tensorgate.gateway.cli.client import ModelName, to_array, to_tensor
+from tensorgate.gateway.cli.connection import open_channel
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2
 from tensorgate.protos.tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -21,18 +23,15 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 _PICTURE_RANK = 4
 
 
-def run_predict(address: str, model: ModelName, sources: Mapping[str, str], timeout_s: float, token: str = "") -> str:
+def run_predict(address: str, access: Access, model: ModelName, sources: Mapping[str, str], timeout_s: float) -> str:
     """Asks once; the outputs as JSON. ``sources``: input name, or empty for the only one, to a file's path.
 
     Raises ServingError: the server's, INVALID_ARGUMENT for files that do not fit, and the file system's.
     """
-    channel = client.open_channel(address, token)
-    try:
+    with open_channel(address, access) as channel:
         signature = client.fetch_signature(channel, model, timeout_s)
         request = client.predict_request(model, read_inputs(sources, signature))
         response = client.predict(channel, request, timeout_s)
-    finally:
-        channel.close()
     spec = response.model_spec
     outputs = {name: _json_value(to_array(tensor).tolist()) for name, tensor in sorted(response.outputs.items())}
     return json.dumps({"model": spec.name, "version": spec.version.value, "outputs": outputs})

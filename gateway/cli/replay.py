@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError, Message
 from rich.console import Console
 from rich.progress import Progress
 
+from tensorgate.gateway.cli.access import Access
 from tensorgate.gateway.cli.bench_load import percentile
-from tensorgate.gateway.cli.client import open_channel
+from tensorgate.gateway.cli.connection import open_channel
 from tensorgate.protos.status_codes import Code, ServingError, of_os_error
 from tensorgate.protos.tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorgate.protos.tf_record import read_records
@@ -53,21 +54,17 @@ def read_logs(path: str) -> Iterator[PredictionLog]:
 
 
 def run_replay(
-    address: str, paths: Sequence[str], console: Console, model: str = "", timeout_s: float = 60, token: str = ""
+    address: str, access: Access, paths: Sequence[str], console: Console, model: str = "", timeout_s: float = 60
 ) -> int:
     """Sends all requests one after the other; 0 if every one succeeded, else 1. ``model``: instead of the recorded one.
 
-    Raises ServingError for a file that cannot be read.
+    Raises ServingError for a file that cannot be read, and where no server answers.
     """
     outcome = Outcome()
     logs = [log for path in paths for log in read_logs(path)]
-    channel = open_channel(address, token)
-    try:
-        with Progress(console=console, transient=True) as progress:
-            for log in progress.track(logs, description="replaying"):
-                _replay(channel, log, model, timeout_s, outcome)
-    finally:
-        channel.close()
+    with open_channel(address, access) as channel, Progress(console=console, transient=True) as progress:
+        for log in progress.track(logs, description="replaying"):
+            _replay(channel, log, model, timeout_s, outcome)
     ordered = sorted(outcome.latencies_s)
     statuses = ", ".join(f"{number} of {status}" for status, number in outcome.statuses.most_common()) or "no requests"
     console.print(f"{statuses}; p50 {1e3 * percentile(ordered, 50):.2f} ms, p99 {1e3 * percentile(ordered, 99):.2f} ms")

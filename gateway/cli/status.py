@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tensorgate.gateway.cli.client import rest, rest_json
+from tensorgate.gateway.cli.access import Access
+from tensorgate.gateway.cli.connection import rest, rest_json
 from tensorgate.protos.status_codes import Code, ServingError
 
 READY, NOT_READY = 0, 1
@@ -41,15 +42,15 @@ class Snapshot:
         return sum(self.values(name, **labels))
 
 
-def look(address: str, token: str = "") -> Snapshot:
+def look(address: str, access: Access) -> Snapshot:
     """Asks the server. Raises ServingError where it does not answer."""
-    status, body = rest(address, "GET", "/readyz")
+    status, body = rest(address, "GET", "/readyz", access)
     snapshot = Snapshot(
         time.monotonic(),
         "" if status == 200 else body.decode(errors="replace").strip(),
-        rest_json(address, "/v1/models", token)["models"],
+        rest_json(address, "/v1/models", access)["models"],
     )
-    status, page = rest(address, "GET", "/metrics", token)
+    status, page = rest(address, "GET", "/metrics", access)
     if status != HTTPStatus.OK:
         raise ServingError(Code.UNKNOWN, f"{address}/metrics answers {status}: {page[:500].decode(errors='replace')}")
     for family in text_string_to_metric_families(page.decode(errors="replace")):
@@ -203,9 +204,9 @@ def _batching(now: Snapshot, before: Snapshot | None) -> Table:
     return table
 
 
-def show_status(address: str, console: Console, *, watch: bool, interval_s: float = 1.0, token: str = "") -> int:
+def show_status(address: str, access: Access, console: Console, *, watch: bool, interval_s: float = 1.0) -> int:
     """Prints the tables, with ``watch`` until Ctrl-C; the exit status. Raises ServingError at the first look."""
-    now = look(address, token)
+    now = look(address, access)
     if not watch:
         console.print(render(address, now))
         return NOT_READY if now.trouble else READY
@@ -213,5 +214,5 @@ def show_status(address: str, console: Console, *, watch: bool, interval_s: floa
     with Live(render(address, now), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(interval_s)
-            before, now = now, look(address, token)
+            before, now = now, look(address, access)
             live.update(render(address, now, before), refresh=True)

@@ -30,11 +30,11 @@ def test_there_is_a_page_for_each_task_and_every_flag_on_it_exists() -> None:
 
 @pytest.mark.timeout(400)
 def test_the_commands_of_the_pages_work_in_their_order(tmp_path: pathlib.Path, saved_models: pathlib.Path) -> None:
-    for name in ("bash", "curl"):
+    for name in ("bash", "curl", "openssl"):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
     script = "\n".join(re.findall(r"<!-- run -->\n```sh\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL))
-    assert script.count("tensorflow_model_server") == 5
+    assert script.count("tensorflow_model_server") == 6
     for port in (8500, 8501, 8502):
         script = script.replace(str(port), str(free_port()))
     for port in (9900, 9910):

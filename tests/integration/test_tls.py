@@ -1,11 +1,9 @@
 """TLS of both gRPC edges and of REST: who is let in, who is not, and certificates that change while it runs."""
 
 import contextlib
-import dataclasses
 import datetime
 import http.client
 import json
-import os
 import pathlib
 import re
 import socket
@@ -15,39 +13,14 @@ from collections.abc import Iterator
 import grpc
 import pytest
 import trustme
-from google.protobuf import text_format
 
 from tensorgate.protos.tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorgate.protos.tensorflow_serving.apis.predict_pb2 import PredictRequest
-from tensorgate.protos.tensorflow_serving.config.ssl_config_pb2 import SSLConfig
+from tests.harness.certificates import Shown, issue, write_config
 from tests.harness.model_server import START_TIMEOUT_S, ModelServer, StartServer, floats, predict_request, wait_until
 
 TIMEOUT_S = 30.0
 BODY = json.dumps({"signature_name": "float32", "instances": [1.5]}).encode()
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """A certificate, with its chain and its key; PEM."""
-
-    chain: bytes
-    key: bytes
-
-
-def issue(ca: trustme.CA, *names: str, not_after: datetime.datetime | None = None) -> Shown:
-    made = ca.issue_cert(*names, not_after=not_after)
-    return Shown(b"".join(blob.bytes() for blob in made.cert_chain_pems), made.private_key_pem.bytes())
-
-
-def write_config(path: pathlib.Path, server: Shown, client_ca: trustme.CA | None = None) -> None:
-    """Replaced whole, as an operator should."""
-    config = SSLConfig(server_key=server.key.decode(), server_cert=server.chain.decode())
-    if client_ca is not None:
-        config.custom_ca = client_ca.cert_pem.bytes().decode()
-        config.client_verify = True
-    new = path.with_suffix(".new")
-    new.write_text(text_format.MessageToString(config), encoding="utf-8")
-    os.replace(new, path)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+import trustme
 
 from tensorgate._native.data_plane import DataPlane
 from tensorgate.gateway.monitoring.metrics import MetricsPage, ServerCollector
@@ -111,8 +113,8 @@ def test_the_entrypoint_starts_the_server_as_the_official_images_does(
 
 
 @contextlib.contextmanager
-def answering(status: int) -> Iterator[int]:
-    """The port of an HTTP server that gives every request the status."""
+def answering(status: int, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of an HTTP server, over TLS with a context, that gives every request the status."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -124,6 +126,8 @@ def answering(status: int) -> Iterator[int]:
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -133,10 +137,10 @@ def answering(status: int) -> Iterator[int]:
             thread.join()
 
 
-def health(port: int) -> tuple[int, str]:
+def health(port: int, **environment: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, DOCKER / "healthcheck.py"],
-        env={**os.environ, "HEALTHCHECK_REST_PORT": str(port)},
+        env={**os.environ, "HEALTHCHECK_REST_PORT": str(port), **environment},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout.strip()
@@ -148,6 +152,24 @@ def test_the_health_check_is_readyz() -> None:
     with answering(503) as port:
         assert health(port) == (1, "/readyz")
     assert health(free_port())[0] == 1
+
+
+def test_the_health_check_speaks_tls_where_the_server_does(tmp_path: pathlib.Path) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("model-server.example").configure_cert(context)
+    with answering(200, context) as port:
+        assert health(port) == (0, "/readyz")
+    with answering(503, context) as port:
+        assert health(port) == (1, "/readyz")
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca.configure_trust(context)
+    own = tmp_path / "own.pem"
+    ca.issue_cert("health-check").private_key_and_cert_chain_pem.write_to_path(own)
+    with answering(200, context) as port:
+        # What is said of it depends on whether the alert comes before the end.
+        assert health(port)[0] == 1
+        assert health(port, HEALTHCHECK_CLIENT_CERT=str(own)) == (0, "/readyz")
 
 
 def test_compose_and_grafana_name_files_and_ports_that_are_there() -> None:

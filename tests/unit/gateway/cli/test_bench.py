@@ -1,14 +1,19 @@
 """What a benchmark makes of its runs, and the settings that it compares."""
 
+import json
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 
-from tensorgate.gateway.cli.bench import Run, recommended
+from tensorgate.gateway.cli.bench import Run, recommended, rest_path
 from tensorgate.gateway.cli.bench_batching import DEFAULT_SETTINGS, parse_setting
 from tensorgate.gateway.cli.bench_load import Answers, Goal
+from tensorgate.gateway.cli.client import ModelName, signature_of_json
+from tensorgate.gateway.core.servable_id import ServableId
+from tensorgate.gateway.rest.model_metadata import model_metadata_json
 from tensorgate.protos.status_codes import Code, ServingError
+from tensorgate.protos.tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorgate.protos.tensorflow_serving.servables.tensorflow.session_bundle_config_pb2 import BatchingParameters
 
 
@@ -51,3 +56,27 @@ def test_what_is_no_setting_is_refused(text: str) -> None:
 
 def test_the_settings_tried_by_default_are_some() -> None:
     assert [parse_setting(text).name for text in DEFAULT_SETTINGS] == list(DEFAULT_SETTINGS)
+
+
+def test_a_signature_is_read_from_rests_answer() -> None:
+    signatures = SignatureDefMap()
+    info = signatures.signature_def["serving_default"].inputs["x"]
+    info.dtype = 1
+    info.tensor_shape.dim.add(size=-1)
+    document = json.loads(model_metadata_json(ServableId("m", 1), signatures))
+    assert signature_of_json(document, ModelName("m")) == signatures.signature_def["serving_default"]
+    with pytest.raises(ServingError, match="m has no signature 'none'; it has serving_default"):
+        signature_of_json(document, ModelName("m", "none"))
+
+
+@pytest.mark.parametrize("document", [[], {}, {"metadata": {"signature_def": 1}}, {"metadata": None}])
+def test_an_answer_without_signatures_is_an_error(document: object) -> None:
+    with pytest.raises(ServingError) as raised:
+        signature_of_json(document, ModelName("m"))
+    assert raised.value.code is Code.UNKNOWN
+
+
+def test_a_models_url_names_its_version_or_label() -> None:
+    assert rest_path(ModelName("m")) == "/v1/models/m"
+    assert rest_path(ModelName("a b/c", version=3)) == "/v1/models/a%20b%2Fc/versions/3"
+    assert rest_path(ModelName("m", label="canary")) == "/v1/models/m/labels/canary"
