@@ -8,6 +8,7 @@ of it: a stream's error may always be taken for the connection's (5.4).
 import contextlib
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ from tests.harness.native_grpc import HANDLED, RawClient, Scene, framed, predict
 
 MAX_STREAMS = 20
 OUR_MAX_FRAME_SIZE = 1 << 20
+RESET_BURST, RESETS_PER_S = 2_000, 500  # of streams: http2_offences.pxd
 MESSAGE = framed(predict_request())
 
 
@@ -480,6 +482,7 @@ def test_streams_that_are_reset_one_after_the_other_end_the_connection(
     served: Scene, ending: Callable[[int], bytes]
 ) -> None:
     """CVE-2023-44487, and CVE-2025-8671: it comes to the same whether the client resets or makes the server do it."""
+    began_s = time.monotonic()
     with FrameClient(served.port) as client:
         for first in range(1, 40_000, 40):
             streams = range(first, first + 40, 2)
@@ -487,6 +490,8 @@ def test_streams_that_are_reset_one_after_the_other_end_the_connection(
             outcome = client.outcome()
             if outcome.is_closed:
                 break
+        if not outcome.is_closed and time.monotonic() - began_s > (20_000 - RESET_BURST) / RESETS_PER_S:
+            pytest.skip(f"20,000 resets took so long here that they were not more than {RESETS_PER_S} a second")
         assert outcome.is_closed
         assert outcome.connection_error in (ENHANCE_YOUR_CALM, PROTOCOL_ERROR, FLOW_CONTROL_ERROR)
         assert outcome.connection_error == ENHANCE_YOUR_CALM or first == 1
