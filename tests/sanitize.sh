@@ -82,9 +82,9 @@ export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99${UBSAN_OPTI
 #   behind its own, unseen reference counts.
 # race:session__learn: a signature's run times are learnt without a lock; a lost update only delays a choice of threads, as
 #   RunHistory's declaration says.
-# race:…counters, …line_load: each counter is one word, written by its own thread and read by any; a value may be a moment
-#   old, as its declaration says. An atomic would cost every request, and tell nothing more. Lines come and go under the
-#   lock that line_load holds.
+# race:…counters, …line_load, …__get__: each counter is one word, written by its own thread and read by any; a value may be
+#   a moment old, as its declaration says. An atomic would cost every request, and tell nothing more. Lines come and go
+#   under the lock that line_load holds.
 suppressions=$work/thread.supp
 cat > "$suppressions" <<'SUPPRESSIONS'
 called_from_lib:/_zmq
@@ -98,6 +98,7 @@ race:string_tensors__release_strings
 race:session__learn
 race:DataPlane_*counters
 race:DataPlane_*line_load
+race:DataLoop_*___get__
 race:GrpcEdge_*counters
 SUPPRESSIONS
 export TSAN_OPTIONS="halt_on_error=1:exitcode=99:second_deadlock_stack=1:suppressions=$suppressions\
@@ -105,6 +106,16 @@ ${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
 # Python's small objects in blocks of malloc: else one that is overrun lies in the middle of an arena, unseen.
 export PYTHONMALLOC=malloc
 export TF_CPP_MIN_LOG_LEVEL=2
+
+# Programs that hold nothing of ours run without it; curl would hang as it starts.
+mkdir -p "$work/bin"
+for program in curl nghttp node npm openssl; do
+  if path=$(command -v "$program"); then
+    printf '#!/bin/sh\nexec env -u LD_PRELOAD %q "$@"\n' "$path" > "$work/bin/$program"
+    chmod +x "$work/bin/$program"
+  fi
+done
+export PATH="$work/bin:$PATH"
 
 cd "$root"
 if [[ $# -eq 0 ]]; then
