@@ -33,6 +33,7 @@ from tensorgate._native.batch_state cimport Batcher
 from tensorgate._native.batch_teach cimport teach
 from tensorgate._native.batching_options cimport BatchingOptions, new_batcher
 from tensorgate._native.byte_writer cimport writer_free, writer_init
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.event_loop cimport (
     Hook,
     Task,
@@ -46,7 +47,6 @@ from tensorgate._native.event_loop cimport (
     loop_start,
     loop_stop,
     loop_watch,
-    monotonic_now_us,
     timer_cancel,
     timer_init,
     timer_set,
@@ -142,13 +142,13 @@ cdef void _on_turn(Hook* hook) noexcept nogil:
         if state.is_batching and not run_ready_batches(state, has_more and state.spare is not NULL):
             return
         if has_more and state.spare is NULL:
-            again_us = monotonic_now_us() + RETRY_AFTER_US
+            again_us = monotonic_us() + RETRY_AFTER_US
         elif has_more or state.cancels_may_have:
             again_us = state.loop.now_us
         elif state.num_unsent:
             again_us = state.retry_us
         elif state.waiting_for_idle is not NULL and links_have_unsent(state):
-            again_us = monotonic_now_us() + RETRY_AFTER_US
+            again_us = monotonic_us() + RETRY_AFTER_US
         else:
             again_us = -1
         if again_us < 0:
