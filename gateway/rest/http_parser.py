@@ -173,7 +173,7 @@ class RequestParser:
         is_http_1_0 = parser.get_http_version() == "1.0"
         is_upgrade = parser.should_upgrade()
         self._head = head
-        self._is_like_most = not (is_http_1_0 or is_upgrade)
+        self._is_like_most = refusal is None and not (is_http_1_0 or is_upgrade)
         self._has_left_off = is_upgrade and bool(head.content_length or head.is_chunked)
         keep_alive = parser.should_keep_alive() and verb != "CONNECT"
         self._taker.take_head(head, refusal, keep_alive=keep_alive, is_http_1_0=is_http_1_0)
