@@ -1,7 +1,7 @@
 """Requests' inputs into the tensors of a batch, and a batch's outputs back into rows."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from tensorgate._native.batch_state cimport Batch, BatchTask, BufferPool
 from tensorgate._native.byte_writer cimport ByteWriter

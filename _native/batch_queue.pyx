@@ -30,11 +30,11 @@ from tensorgate._native.batch_state cimport (
     PaddingCounters,
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_decimal
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.posix cimport atomic_load
 from tensorgate._native.predict_binding cimport refuse_scan, say
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
-from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, OK, UNAVAILABLE
 from tensorgate._native.tensor_decode cimport MAX_TENSOR_BYTES
 from tensorgate._native.tf_c_api cimport TF_Output

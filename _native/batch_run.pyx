@@ -6,12 +6,9 @@ taken the batch, without a lock, but for the count of a split request's parts.
 Source: upstream's batching_session (the checks of what comes out, and their texts).
 """
 
-import os
-
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from posix.time cimport clock_gettime, timespec
 
 from tensorgate._native.batch_counters cimport count_wait
 from tensorgate._native.batch_packing cimport pack_input
@@ -26,19 +23,13 @@ from tensorgate._native.batch_state cimport (
     BatchTask,
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, writer_free, writer_init
+from tensorgate._native.clocks cimport monotonic_us, thread_cpu_us
+from tensorgate._native.graph_run cimport expected_in_caller_us, own_time_us
 from tensorgate._native.posix cimport atomic_add, pthread_mutex_lock, pthread_mutex_unlock
 from tensorgate._native.predict_binding cimport refuse_scan, run_or_say, say, say_name
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
-from tensorgate._native.session cimport expected_in_caller_us, monotonic_us
 from tensorgate._native.status_codes cimport FAILED_PRECONDITION, INTERNAL, OK
 from tensorgate._native.tf_c_api cimport TF_Tensor, tf
-
-
-cdef int64_t num_processors = os.cpu_count() or 1
-
-
-cdef extern from "<time.h>" nogil:
-    int CLOCK_THREAD_CPUTIME_ID
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------
@@ -128,16 +119,10 @@ cdef int64_t _latest_deadline_us(const Batch* batch) noexcept nogil:
     return latest_us
 
 
-cdef inline int64_t _thread_cpu_us() noexcept nogil:
-    cdef timespec used
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used)
-    return <int64_t>used.tv_sec * 1000000 + used.tv_nsec // 1000
-
-
 cdef int _run(Batch* batch, BatchOutputs* outputs, uint64_t* run_us, ByteWriter* message) noexcept nogil:
     cdef BatchQueue* queue = batch.queue
     cdef bint in_caller = expected_in_caller_us(queue.batcher.state, &queue.history, batch.num_bytes) != 0
-    cdef int64_t began_cpu_us, work_us
+    cdef int64_t began_cpu_us
     cdef TF_Tensor** inputs
     cdef int code = OK, i
     if queue.batcher.parameters.refuses_mixed_shapes:
@@ -153,16 +138,15 @@ cdef int _run(Batch* batch, BatchOutputs* outputs, uint64_t* run_us, ByteWriter*
                 batch, i, outputs.num_rows, queue.batcher.scheduler.buffers, &inputs[i],
                 outputs.padded_dims + i * MAX_BATCH_RANK, message)
     if code == OK:
-        began_cpu_us = _thread_cpu_us()
+        began_cpu_us = thread_cpu_us()
         code = run_or_say(
             queue.batcher.state, &queue.history, batch.num_bytes, queue.feeds, inputs, queue.num_feeds, queue.fetches,
             outputs.tensors, queue.num_fetches, NULL, 0, _latest_deadline_us(batch), run_us, message)
         batch.run_us = run_us[0]
         if in_caller:
-            # As run_session learns: on a busy machine the rest of the time was somebody else's, and a batch that is
-            # taken to be long because of that would be handed from thread to thread, which costs more still.
-            work_us = (_thread_cpu_us() - began_cpu_us + 1) * num_processors
-            batch.run_us = min(batch.run_us, <uint64_t>work_us)
+            # A batch that is taken to be long because of others would be handed from thread to thread, which costs more
+            # still.
+            batch.run_us = <uint64_t>own_time_us(<int64_t>run_us[0], began_cpu_us)
     for i in range(queue.num_feeds):
         if inputs[i] is not NULL:
             tf.DeleteTensor(inputs[i])

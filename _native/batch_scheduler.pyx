@@ -21,6 +21,7 @@ from tensorgate._native.batch_run cimport batch_run
 from tensorgate._native.batch_run_times cimport queue_learn
 from tensorgate._native.batch_state cimport Batch, Batcher, BatchQueue, BatchScheduler, BatchTask
 from tensorgate._native.batch_turn cimport TAKE_ANY, TAKE_LONG, TAKE_SHORT, Taking, count_ready, take_batch
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.fair_share cimport charge, set_weight
 from tensorgate._native.posix cimport (
@@ -40,7 +41,6 @@ from tensorgate._native.posix cimport (
 )
 from tensorgate._native.predict_binding cimport refuse_scan
 from tensorgate._native.predict_request cimport SCAN_NO_MEMORY
-from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport OK
 
 

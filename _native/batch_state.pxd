@@ -7,7 +7,6 @@ inputs and outputs that its clients ask for; a queue has batches; a batch has sl
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.example_input cimport ExampleInput
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.fair_share cimport FairShare, FairShares

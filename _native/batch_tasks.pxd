@@ -1,8 +1,6 @@
 """Requests as tasks that can be merged."""
 
-from libc.stdint cimport int64_t
-
-from tensorgate._native.batch_state cimport Batcher, BatchInput, BatchTask
+from tensorgate._native.batch_state cimport Batcher, BatchTask
 from tensorgate._native.byte_writer cimport ByteWriter
 from tensorgate._native.execution_pool cimport Job
 from tensorgate._native.session cimport Endpoint

@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from tensorgate._native.batch_run_times cimport typical_run_us
 from tensorgate._native.batch_state cimport Batch, BatchParameters, BatchQueue, BatchScheduler
 from tensorgate._native.fair_share cimport take_turn, turn_of
-from tensorgate._native.session cimport expected_in_caller_us
+from tensorgate._native.graph_run cimport expected_in_caller_us
 
 
 cdef enum:

@@ -14,11 +14,13 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from tensorgate._native.data_plane cimport DataPlane, DataThread, HeldBuffer
+from tensorgate._native.data_plane cimport DataPlane
+from tensorgate._native.data_thread cimport DataThread
 from tensorgate._native.dispatcher cimport dispatcher_submit
 from tensorgate._native.dispatcher_state cimport MAX_TRACEPARENT, Outcome, Request
-from tensorgate._native.event_loop cimport Task
-from tensorgate._native.posix cimport atomic_add, eventfd_write, pthread_mutex_lock, pthread_mutex_unlock
+from tensorgate._native.event_loop cimport Task, loop_post
+from tensorgate._native.held_buffers cimport HeldBuffer, put_aside, release_all
+from tensorgate._native.posix cimport atomic_add, eventfd_write
 from tensorgate._native.proto_scan cimport ModelSpecView, scan_model_spec_view, scan_task_spec_view
 from tensorgate._native.request_end cimport dispatcher_cancel, request_free, request_new
 from tensorgate._native.route_table cimport PublishedVersion, signature_place
@@ -138,10 +140,7 @@ cdef void _release_later(void* data, void* hint) noexcept nogil:
     """A message that used a buffer is gone; on whatever thread."""
     cdef HeldBuffer* held = <HeldBuffer*>hint
     cdef QueueState* queue = <QueueState*>held.queue
-    pthread_mutex_lock(&held.released.mutex)
-    held.next = held.released.first
-    held.released.first = held
-    pthread_mutex_unlock(&held.released.mutex)
+    put_aside(held)
     # held may be gone by now.
     eventfd_write(queue.outcomes.fd, 1)
     _drop_queue(queue)
@@ -192,7 +191,7 @@ cdef class Submission:
         atomic_add(&ticket.refs, 1)
         ticket.cancel_task.run = _cancel_ticket
         ticket.cancel_task.owner = ticket
-        self._queue._plane._post(ticket.thread, &ticket.cancel_task)
+        loop_post(&ticket.thread.loop, &ticket.cancel_task)
         return True
 
 
@@ -246,7 +245,7 @@ cdef class CompletionQueue:
         cdef Request* request
         if self._plane.is_closed:
             raise RuntimeError("the data plane is closed")
-        self._plane._release_buffers()
+        release_all(&self._plane.held)
         request = request_new()
         if request is NULL:
             raise MemoryError
@@ -291,7 +290,7 @@ cdef class CompletionQueue:
         request.owner = ticket
         ticket.submit_task.run = _submit_ticket
         ticket.submit_task.owner = ticket
-        self._plane._post(ticket.thread, &ticket.submit_task)
+        loop_post(&ticket.thread.loop, &ticket.submit_task)
         return submission
 
     cdef int _fill(self, Request* request, payload) except -1:
@@ -312,7 +311,7 @@ cdef class CompletionQueue:
             free(held)
         else:
             held.queue = self._state
-            held.released = &self._plane._held
+            held.released = &self._plane.held
             result = zmq.msg_init_data(&request.payload, held.view.buf, request.payload_size, _release_later, held)
             if result == 0:
                 atomic_add(&self._state.refs, 1)
@@ -330,7 +329,7 @@ cdef class CompletionQueue:
         cdef Submission submission
         completed = []
         # After the queue's descriptor has been read, which whoever lets go of one rings, too.
-        self._plane._release_buffers()
+        release_all(&self._plane.held)
         while link is not NULL:
             ticket = <Ticket*>link
             link = link.next

@@ -6,20 +6,15 @@ servables and that of runs; control threads reach it by errands, execution threa
 
 A request that is expected to take a few microseconds runs on the loop's thread, all others on the pool's.
 
-Here are a turn of the loop and its life: what start opens, stop closes in reverse order.
-
-Source: zmq_getsockopt(3) on ZMQ_FD; the modules named above.
+Here are its servables and its life: what start opens, stop closes in reverse order. A turn of it is in loop_turn, the
+sockets' opening and closing in loop_sockets.
 """
-
-import os
 
 from tensorgate._native.zmq_api import load_library
 
-from libc.errno cimport errno
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from posix.unistd cimport close
 
 from tensorgate._native.batch_counters cimport queues_of
 from tensorgate._native.batch_scheduler cimport (
@@ -33,26 +28,8 @@ from tensorgate._native.batch_state cimport Batcher
 from tensorgate._native.batch_teach cimport teach
 from tensorgate._native.batching_options cimport BatchingOptions, new_batcher
 from tensorgate._native.byte_writer cimport writer_free, writer_init
-from tensorgate._native.event_loop cimport (
-    Hook,
-    Task,
-    Timer,
-    Watch,
-    loop_add_hook,
-    loop_free,
-    loop_init,
-    loop_join,
-    loop_post,
-    loop_start,
-    loop_stop,
-    loop_watch,
-    monotonic_now_us,
-    timer_cancel,
-    timer_init,
-    timer_set,
-)
+from tensorgate._native.event_loop cimport Task, loop_free, loop_init, loop_join, loop_post, loop_start, loop_stop
 from tensorgate._native.execution_pool cimport pool_set_weight, pool_start, pool_stop
-from tensorgate._native.frame_stream cimport listen_on_path
 from tensorgate._native.id_table cimport IdNode, id_table_free, id_table_init
 from tensorgate._native.loop_errands cimport (
     cancel_all_task,
@@ -62,18 +39,14 @@ from tensorgate._native.loop_errands cimport (
     wait_for_errand,
     withdraw_task,
 )
-from tensorgate._native.loop_batches cimport on_batch_done, run_ready_batches
-from tensorgate._native.loop_links cimport links_close, links_have_unsent, links_listen, links_may_have
-from tensorgate._native.loop_replies cimport retry_unsent, run_free
-from tensorgate._native.loop_requests cimport take_cancels, take_link_requests, take_requests
-from tensorgate._native.loop_runs cimport complete_done, may_sleep, sentinel_main, stop_sentinel
-from tensorgate._native.loop_state cimport RETRY_AFTER_US, Errand, LoopState, Servable
+from tensorgate._native.loop_batches cimport on_batch_done
+from tensorgate._native.loop_links cimport links_close
+from tensorgate._native.loop_replies cimport run_free
+from tensorgate._native.loop_runs cimport sentinel_main, stop_sentinel
+from tensorgate._native.loop_sockets cimport close_sockets, init_sockets, open_listener, open_sockets
+from tensorgate._native.loop_state cimport Errand, LoopState, Servable
+from tensorgate._native.loop_turn cimport turns_begin
 from tensorgate._native.posix cimport (
-    EFD_CLOEXEC,
-    EFD_NONBLOCK,
-    EPOLLIN,
-    eventfd,
-    eventfd_read,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_create,
@@ -87,80 +60,8 @@ from tensorgate._native.python_servable cimport PythonServable
 from tensorgate._native.reply_memory cimport SharedReplies
 from tensorgate._native.request_memory cimport SharedRequests
 from tensorgate._native.session cimport Session
-from tensorgate._native.zmq_api cimport (
-    ZMQ_LINGER,
-    ZMQ_PULL,
-    ZMQ_ROUTER,
-    ZMQ_ROUTER_MANDATORY,
-    ZMQ_SNDHWM,
-    open_socket,
-    set_option,
-    socket_fd,
-    use_curve_as_server,
-    zmq,
-)
+from tensorgate._native.zmq_api cimport zmq
 
-
-cdef enum:
-    # Replies handed to ZeroMQ may take that long to leave once the sockets are closed.
-    LINGER_MS = 1000
-
-
-cdef void _on_data(Watch* watch, uint32_t events) noexcept nogil:
-    (<LoopState*>watch.owner).data_may_have = True
-
-
-cdef void _on_cancels(Watch* watch, uint32_t events) noexcept nogil:
-    (<LoopState*>watch.owner).cancels_may_have = True
-
-
-cdef void _on_done(Watch* watch, uint32_t events) noexcept nogil:
-    cdef uint64_t ignored
-    eventfd_read(watch.fd, &ignored)  # the hook does the rest
-
-
-cdef void _on_again(Timer* timer) noexcept nogil:
-    pass  # the hook does the rest
-
-
-cdef void _on_turn(Hook* hook) noexcept nogil:
-    cdef LoopState* state = <LoopState*>hook.owner
-    cdef int64_t again_us
-    cdef bint has_more
-    if state.num_unsent and state.retry_us <= state.loop.now_us:
-        retry_unsent(state)
-    while True:
-        complete_done(state)
-        if state.cancels_may_have:
-            state.cancels_may_have = not take_cancels(state)
-        if state.data_may_have and not take_requests(state):
-            return
-        if state.links is not NULL and not take_link_requests(state):
-            return
-        end_errands_if_idle(state)
-        has_more = state.data_may_have or links_may_have(state)
-        if state.is_batching and not run_ready_batches(state, has_more and state.spare is not NULL):
-            return
-        if has_more and state.spare is NULL:
-            again_us = monotonic_now_us() + RETRY_AFTER_US
-        elif has_more or state.cancels_may_have:
-            again_us = state.loop.now_us
-        elif state.num_unsent:
-            again_us = state.retry_us
-        elif state.waiting_for_idle is not NULL and links_have_unsent(state):
-            again_us = monotonic_now_us() + RETRY_AFTER_US
-        else:
-            again_us = -1
-        if again_us < 0:
-            timer_cancel(&state.loop, &state.again_timer)
-        elif not timer_set(&state.loop, &state.again_timer, again_us):
-            continue
-        # Not asleep while there is more to do: the event loop's other work has its turn, and then this again.
-        if again_us == state.loop.now_us or may_sleep(state):
-            return
-
-
-# --- for Python -------------------------------------------------------------------------------------------------------
 
 cdef enum Stage:
     NEW
@@ -198,8 +99,7 @@ cdef class DataLoop:
         pthread_cond_init(&state.sentinel_wakes, NULL)
         pthread_mutex_init(&state.errand_mutex, NULL)
         pthread_cond_init(&state.errand_done, NULL)
-        state.done_watch.fd = -1
-        state.listener.fd = -1
+        init_sockets(state)
         self._made = True
         if num_execution_threads < 1:
             raise ValueError(f"num_execution_threads must be positive; was {num_execution_threads}")
@@ -224,58 +124,13 @@ cdef class DataLoop:
         if not loop_init(&state.loop):
             raise OSError("the data loop has no descriptors: too many open files?")
         self._has_loop = True
-        state.data = self._open(ZMQ_ROUTER)
-        state.cancels = self._open(ZMQ_PULL)
-        if not (
-            set_option(state.data, ZMQ_ROUTER_MANDATORY, 1)
-            and set_option(state.data, ZMQ_SNDHWM, send_high_water_mark)
-        ):
-            raise OSError(zmq.last_error(), zmq.strerror(zmq.last_error()).decode())
-        if secret_key and not (
-            use_curve_as_server(state.data, secret_key) and use_curve_as_server(state.cancels, secret_key)
-        ):
-            raise ValueError("the key is none of CURVE, or libzmq has no CURVE")
-        self._bind(state.data, data_endpoint)
-        self._bind(state.cancels, cancel_endpoint)
-        self._watch(&state.data_watch, socket_fd(state.data), _on_data)
-        self._watch(&state.cancels_watch, socket_fd(state.cancels), _on_cancels)
-        self._watch(&state.done_watch, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), _on_done)
+        open_sockets(
+            state, <void*><uintptr_t>context.underlying, data_endpoint, cancel_endpoint, send_high_water_mark,
+            secret_key)
         if stream_path:
-            self._listen(stream_path)
-        timer_init(&state.again_timer, _on_again, state)
-        state.turn_hook.run = _on_turn
-        state.turn_hook.owner = state
-        loop_add_hook(&state.loop, &state.turn_hook)
+            open_listener(state, stream_path)
+        turns_begin(state)
         self._stage = NEW
-
-    cdef void* _open(self, int kind) except NULL:
-        cdef void* socket = open_socket(<void*><uintptr_t>self._context.underlying, kind)
-        if socket is NULL:
-            raise OSError(zmq.last_error(), zmq.strerror(zmq.last_error()).decode())
-        return socket
-
-    cdef int _bind(self, void* socket, str endpoint) except -1:
-        encoded = endpoint.encode()
-        if zmq.bind(socket, <const char*><bytes>encoded) != 0:
-            raise OSError(zmq.last_error(), f"{endpoint}: {zmq.strerror(zmq.last_error()).decode()}")
-        return 0
-
-    cdef int _listen(self, str path) except -1:
-        cdef bytes encoded = os.fsencode(path)
-        cdef int fd = listen_on_path(encoded)
-        if fd < 0:
-            raise OSError(errno, f"{path}: {os.strerror(errno)}")
-        if not links_listen(&self.state, fd):
-            raise OSError("the data loop has no descriptors: too many open files?")
-        return 0
-
-    cdef int _watch(self, Watch* watch, int fd, void (*on_ready)(Watch*, uint32_t) noexcept nogil) except -1:
-        watch.fd = fd
-        watch.on_ready = on_ready
-        watch.owner = &self.state
-        if fd < 0 or not loop_watch(&self.state.loop, watch, EPOLLIN):
-            raise OSError("the data loop has no descriptors: too many open files?")
-        return 0
 
     def __del__(self):
         if not self._made:
@@ -323,16 +178,7 @@ cdef class DataLoop:
             # What was posted too late for the loop's thread has just been run.
             state.data_may_have = False
             end_errands_if_idle(state)
-        if state.done_watch.fd >= 0:
-            close(state.done_watch.fd)
-            state.done_watch.fd = -1
-        if state.data is not NULL:
-            set_option(state.data, ZMQ_LINGER, LINGER_MS)
-            zmq.close(state.data)
-            state.data = NULL
-        if state.cancels is not NULL:
-            zmq.close(state.cancels)
-            state.cancels = NULL
+        close_sockets(state)
 
     cdef void _do(self, Errand* errand, void (*run)(Task*) noexcept nogil) noexcept nogil:
         """Has it done on the loop's thread, or here when there is none, and waits for it."""

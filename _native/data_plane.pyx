@@ -3,8 +3,8 @@
 Beside a request's line (route → dispatcher ‖ worker), and at the end of a version's. Edges in Python submit through a
 completion_queue; native edges reach the threads themselves. Native threads never take the GIL.
 
-Routes and lines go to the threads' mailboxes, and the giver waits, without the GIL, until each has acknowledged: so a
-call that has returned holds for every later request, and what it replaced can be freed. A thread acknowledges between
+Routes and lines go to the threads as broadcasts, and the giver waits, without the GIL, until each has acknowledged: so
+a call that has returned holds for every later request, and what it replaced can be freed. A thread acknowledges between
 two turns of its loop, so the wait is a turn's length.
 
 Threads are ended in __del__, which runs before the cyclic garbage collector takes anything away from the object.
@@ -13,47 +13,33 @@ Threads are ended in __del__, which runs before the cyclic garbage collector tak
 import os
 import threading
 
-from cpython.buffer cimport PyBuffer_Release
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset, strlen
+from libc.string cimport memset
 
-from tensorgate._native.dispatcher cimport (
-    dispatcher_add_line,
-    dispatcher_close,
-    dispatcher_free,
-    dispatcher_init,
-    dispatcher_remove_line,
+from tensorgate._native.broadcasts cimport (
+    Broadcast,
+    Order,
+    add_line,
+    broadcast_to,
+    close_dispatcher,
+    do_nothing,
+    order_init,
+    remove_line,
+    use_limits,
+    use_routes,
 )
-from tensorgate._native.dispatcher_state cimport DispatchCounters, Line, LineOptions, dispatcher_find_line
-from tensorgate._native.event_loop cimport (
-    Task,
-    loop_free,
-    loop_init,
-    loop_join,
-    loop_post,
-    loop_start,
-    loop_stop,
-    loop_turn,
-)
-from tensorgate._native.posix cimport (
-    atomic_load,
-    pthread_cond_destroy,
-    pthread_cond_init,
-    pthread_cond_signal,
-    pthread_cond_wait,
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_unlock,
-)
+from tensorgate._native.dispatcher cimport dispatcher_free, dispatcher_init
+from tensorgate._native.dispatcher_state cimport Line, LineOptions, dispatcher_find_line
+from tensorgate._native.event_loop cimport loop_free, loop_init, loop_join, loop_start, loop_stop, loop_turn
+from tensorgate._native.held_buffers cimport held_buffers_free, held_buffers_init, release_all
+from tensorgate._native.posix cimport atomic_load
 from tensorgate._native.reply_memory cimport ReplyMemory
-from tensorgate._native.request_account cimport account_sample, read_unrouted, take_logged, take_records
+from tensorgate._native.request_account cimport account_sample
 from tensorgate._native.request_memory cimport RequestMemory
-from tensorgate._native.request_queue cimport use_weights
-from tensorgate._native.request_route cimport hand_waiting
 from tensorgate._native.route_table cimport PublishedVersion, ReplicaSet, Routes
+from tensorgate._native.thread_counts cimport all_unrouted, sum_counters, take_all_logged, take_all_records
 from tensorgate._native.zmq_api cimport zmq
 
 from tensorgate._native.zmq_api import load_library
@@ -61,68 +47,6 @@ from tensorgate._native.zmq_api import load_library
 
 cdef enum:
     MAX_THREADS = 1024
-
-
-# --- broadcasts, on the native threads --------------------------------------------------------------------------------
-
-
-cdef void _obey(Task* task) noexcept nogil:
-    cdef Order* order = <Order*>task.owner
-    cdef Broadcast* broadcast = order.broadcast
-    broadcast.run(order.thread, broadcast)
-    pthread_mutex_lock(&broadcast.mutex)
-    broadcast.num_left -= 1
-    if broadcast.num_left == 0:
-        pthread_cond_signal(&broadcast.done)
-    # Its giver goes on, and the broadcast with it, once the mutex is free.
-    pthread_mutex_unlock(&broadcast.mutex)
-
-
-cdef void _use_routes(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    thread.dispatcher.routes = broadcast.routes
-
-
-cdef void _add_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    if not dispatcher_add_line(&thread.dispatcher, broadcast.line):
-        broadcast.failed = True
-
-
-cdef void _remove_line(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    dispatcher_remove_line(
-        &thread.dispatcher, broadcast.number, <const uint8_t*>broadcast.cause, strlen(broadcast.cause))
-
-
-cdef void _use_limits(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    cdef Line* line = thread.dispatcher.lines
-    while line is not NULL:
-        use_weights(line)
-        hand_waiting(line)
-        line = line.next
-
-
-cdef void _close_dispatcher(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    dispatcher_close(&thread.dispatcher)
-
-
-cdef void _do_nothing(DataThread* thread, Broadcast* broadcast) noexcept nogil:
-    pass
-
-
-# --- for Python -------------------------------------------------------------------------------------------------------
-
-
-cdef void _release_all(HeldBuffers* buffers) noexcept:
-    cdef HeldBuffer* held
-    cdef HeldBuffer* following
-    pthread_mutex_lock(&buffers.mutex)
-    held = buffers.first
-    buffers.first = NULL
-    pthread_mutex_unlock(&buffers.mutex)
-    while held is not NULL:
-        following = held.next
-        PyBuffer_Release(&held.view)
-        free(held)
-        held = following
 
 
 cdef class DataPlane:
@@ -137,7 +61,7 @@ cdef class DataPlane:
         self._outstanding = {}
         self.request_memory = request_memory
         self._reply_memories = {}
-        pthread_mutex_init(&self._held.mutex, NULL)
+        held_buffers_init(&self.held)
         self._made = True
         self.threads = <DataThread*>calloc(num_threads, sizeof(DataThread))
         self._orders = <Order*>calloc(num_threads, sizeof(Order))
@@ -157,9 +81,7 @@ cdef class DataPlane:
             self.threads[i].dispatcher.index = <size_t>i
             if request_memory is not None:
                 self.threads[i].dispatcher.arena = request_memory.arena
-            self._orders[i].thread = &self.threads[i]
-            self._orders[i].task.owner = &self._orders[i]
-            self._orders[i].task.run = _obey
+            order_init(&self._orders[i], &self.threads[i])
             self.num_threads += 1
 
     def __del__(self):
@@ -172,7 +94,7 @@ cdef class DataPlane:
             self._tear_down()
         free(self.threads)
         free(self._orders)
-        pthread_mutex_destroy(&self._held.mutex)
+        held_buffers_free(&self.held)
 
     # --- the life cycle ---
 
@@ -196,7 +118,7 @@ cdef class DataPlane:
                 return
             self.is_closed = True
             memset(&broadcast, 0, sizeof(Broadcast))
-            broadcast.run = _close_dispatcher
+            broadcast.run = close_dispatcher
             self._broadcast(&broadcast)
             self._tear_down()
             self._routes = None
@@ -218,42 +140,19 @@ cdef class DataPlane:
                 zmq.ctx_term(self._context)
                 self._context = NULL
         # No message is left: neither is any buffer held.
-        self._release_buffers()
-
-    cdef void _post(self, DataThread* thread, Task* task):
-        loop_post(&thread.loop, task)
+        release_all(&self.held)
 
     cdef int _broadcast(self, Broadcast* broadcast) except -1:
-        """Has every thread run it, and waits for that; with the lock. Without threads that run: at once, here."""
-        cdef int i
-        broadcast.num_left = self.num_threads
-        for i in range(self.num_threads):
-            self._orders[i].broadcast = broadcast
+        """With the lock."""
         with nogil:
-            pthread_mutex_init(&broadcast.mutex, NULL)
-            pthread_cond_init(&broadcast.done, NULL)
-            for i in range(self.num_threads):
-                if self.threads[i].loop.is_running:
-                    loop_post(&self.threads[i].loop, &self._orders[i].task)
-                else:
-                    _obey(&self._orders[i].task)
-            pthread_mutex_lock(&broadcast.mutex)
-            while broadcast.num_left:
-                pthread_cond_wait(&broadcast.done, &broadcast.mutex)
-            pthread_mutex_unlock(&broadcast.mutex)
-            pthread_cond_destroy(&broadcast.done)
-            pthread_mutex_destroy(&broadcast.mutex)
+            broadcast_to(broadcast, self._orders, self.num_threads)
         return 0
 
     cdef int _barrier(self) except -1:
         cdef Broadcast broadcast
         memset(&broadcast, 0, sizeof(Broadcast))
-        broadcast.run = _do_nothing
+        broadcast.run = do_nothing
         return self._broadcast(&broadcast)
-
-    cdef void _release_buffers(self):
-        if self._held.first is not NULL:
-            _release_all(&self._held)
 
     # --- routes ---
 
@@ -270,7 +169,7 @@ cdef class DataPlane:
             # out.
             drained = [version for version in self._versions if version.is_drained]
             memset(&broadcast, 0, sizeof(Broadcast))
-            broadcast.run = _use_routes
+            broadcast.run = use_routes
             broadcast.routes = &routes.snapshot
             self._broadcast(&broadcast)
             self._routes = routes
@@ -311,7 +210,7 @@ cdef class DataPlane:
             version.limit_requests(max_handed, max_queued, weight)
             if not self.is_closed:
                 memset(&broadcast, 0, sizeof(Broadcast))
-                broadcast.run = _use_limits
+                broadcast.run = use_limits
                 self._broadcast(&broadcast)
 
     @property
@@ -358,7 +257,7 @@ cdef class DataPlane:
             options.max_queued_bytes = max_queued_bytes
             options.outstanding = outstanding
             memset(&broadcast, 0, sizeof(Broadcast))
-            broadcast.run = _add_line
+            broadcast.run = add_line
             broadcast.line = &options
             self._broadcast(&broadcast)
             if not broadcast.failed:
@@ -376,7 +275,7 @@ cdef class DataPlane:
     def _remove(self, uint64_t number, bytes cause):
         cdef Broadcast broadcast
         memset(&broadcast, 0, sizeof(Broadcast))
-        broadcast.run = _remove_line
+        broadcast.run = remove_line
         broadcast.number = number
         broadcast.cause = cause
         self._broadcast(&broadcast)
@@ -410,25 +309,7 @@ cdef class DataPlane:
         return total
 
     def counters(self):
-        cdef DispatchCounters* each
-        cdef DispatchCounters total
-        cdef int i
-        memset(&total, 0, sizeof(DispatchCounters))
-        for i in range(self.num_threads):
-            each = &self.threads[i].dispatcher.counters
-            total.submitted += each.submitted
-            total.succeeded += each.succeeded
-            total.failed += each.failed
-            total.cancelled += each.cancelled
-            total.deadline_exceeded += each.deadline_exceeded
-            total.refused += each.refused
-            total.rerouted += each.rerouted
-            total.late_replies += each.late_replies
-            total.unknown_replies += each.unknown_replies
-            total.foreign_replies += each.foreign_replies
-        # Every thread buries a worker of its own; it died once.
-        total.worker_deaths = self.threads[0].dispatcher.counters.worker_deaths
-        return total
+        return sum_counters(self.threads, self.num_threads)
 
     def shared_memory(self):
         cdef dict found = {}
@@ -452,13 +333,8 @@ cdef class DataPlane:
         return present, retired
 
     def unrouted(self):
-        cdef dict counts = {}
-        cdef int i
         with self._lock:
-            if not self.is_closed:
-                for i in range(self.num_threads):
-                    read_unrouted(self.threads[i].dispatcher.account, counts)
-        return counts
+            return {} if self.is_closed else all_unrouted(self.threads, self.num_threads)
 
     def sample_requests(self, double share, bint traces=False):
         cdef int i
@@ -469,26 +345,12 @@ cdef class DataPlane:
                 raise MemoryError
 
     def take_records(self):
-        cdef list records = []
-        cdef int i
-        dropped = 0
         with self._lock:
-            if not self.is_closed:
-                for i in range(self.num_threads):
-                    take_records(self.threads[i].dispatcher.account, records)
-                    dropped += atomic_load(&self.threads[i].dispatcher.account.num_dropped)
-        return records, dropped
+            return ([], 0) if self.is_closed else take_all_records(self.threads, self.num_threads)
 
     def take_logged(self):
-        cdef list logged = []
-        cdef int i
-        dropped = 0
         with self._lock:
-            if not self.is_closed:
-                for i in range(self.num_threads):
-                    take_logged(self.threads[i].dispatcher.account, logged)
-                    dropped += self.threads[i].dispatcher.account.num_logged_dropped
-        return logged, dropped
+            return ([], 0) if self.is_closed else take_all_logged(self.threads, self.num_threads)
 
     # --- for tests ---
 

@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strdup, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_text, writer_free, writer_init
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.dispatcher_state cimport (
     STAGE_NEW,
     Dispatcher,
@@ -28,7 +29,6 @@ from tensorgate._native.event_loop cimport (
     loop_add_hook,
     loop_unwatch,
     loop_watch,
-    monotonic_now_us,
     timer_cancel,
     timer_init,
     timer_set,
@@ -72,7 +72,7 @@ cdef inline Request* _any_waiting(Line* line) noexcept nogil:
 
 cdef void dispatcher_submit(Dispatcher* dispatcher, Request* request) noexcept nogil:
     request.dispatcher = dispatcher
-    request.submitted_us = monotonic_now_us()
+    request.submitted_us = monotonic_us()
     dispatcher.counters.submitted += 1
     if dispatcher.is_closed:
         end_with_text(request, UNAVAILABLE, SHUTDOWN_TEXT)
@@ -218,7 +218,7 @@ cdef bint dispatcher_init(Dispatcher* dispatcher, EventLoop* loop, void* zmq_con
     dispatcher.by_id = <Request**>calloc(FIRST_NUM_BUCKETS, sizeof(Request*))
     if dispatcher.by_id is NULL:
         return False
-    dispatcher.account = account_new(<uint64_t>monotonic_now_us() ^ <uint64_t><size_t>dispatcher)
+    dispatcher.account = account_new(<uint64_t>monotonic_us() ^ <uint64_t><size_t>dispatcher)
     if dispatcher.account is NULL:
         free(dispatcher.by_id)
         dispatcher.by_id = NULL

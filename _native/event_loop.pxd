@@ -69,7 +69,6 @@ cdef struct EventLoop:
     LoopThread* newest   # the one that turns the loop
 
 
-cdef int64_t monotonic_now_us() noexcept nogil
 # False: out of descriptors or memory; nothing is to be freed then.
 cdef bint loop_init(EventLoop* loop) noexcept nogil
 # After its thread has ended. Tasks that were posted too late to run stay unrun and are run here.

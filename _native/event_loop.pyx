@@ -4,16 +4,16 @@ Under both native data planes: the gateway's edge threads and the worker's data 
 is ready, calls the watches, then the timers that are due, then the hooks, which is where a thread does what is cheaper
 done once a turn than once an event: draining ZeroMQ sockets, writing out connections.
 
-Source: epoll(7), eventfd(2), clock_gettime(2).
+Source: epoll(7), eventfd(2).
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.posix cimport (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
@@ -50,14 +50,7 @@ cdef enum:
     MAX_WAIT_MS = 3600000
 
 
-cdef int64_t monotonic_now_us() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
-
-
 # --- tasks ------------------------------------------------------------------------------------------------------------
-
 
 cdef void _run_tasks(EventLoop* loop) noexcept nogil:
     cdef Task* task
@@ -133,7 +126,6 @@ cdef void loop_call(EventLoop* loop, void (*run)(void* argument) noexcept nogil,
 
 # --- watches ----------------------------------------------------------------------------------------------------------
 
-
 cdef bint _control(EventLoop* loop, int operation, Watch* watch, uint32_t events) noexcept nogil:
     cdef epoll_event event
     memset(&event, 0, sizeof(epoll_event))
@@ -160,7 +152,6 @@ cdef void loop_unwatch(EventLoop* loop, Watch* watch) noexcept nogil:
 
 
 # --- timers -----------------------------------------------------------------------------------------------------------
-
 
 cdef inline void _place(EventLoop* loop, Timer* timer, size_t index) noexcept nogil:
     loop.timers[index] = timer
@@ -245,13 +236,12 @@ cdef void _run_timers(EventLoop* loop) noexcept nogil:
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
-
 cdef int _wait_ms(EventLoop* loop) noexcept nogil:
     cdef int64_t wait_ms
     if loop.num_timers == 0:
         return -1
     # Rounded up: waking too early would only mean waiting again.
-    wait_ms = (loop.timers[0].due_us - monotonic_now_us() + 999) // 1000
+    wait_ms = (loop.timers[0].due_us - monotonic_us() + 999) // 1000
     if wait_ms <= 0:
         return 0
     return <int>wait_ms if wait_ms < MAX_WAIT_MS else MAX_WAIT_MS
@@ -264,7 +254,7 @@ cdef inline void _begin_turn(EventLoop* loop, int wait_ms, bint run_timers) noex
     cdef int i
     # Interrupted by a signal: as if nothing were ready.
     loop.num_events = count if count > 0 else 0
-    loop.now_us = monotonic_now_us()
+    loop.now_us = monotonic_us()
     for i in range(loop.num_events):
         watch = <Watch*>loop.events[i].data.ptr
         if watch is not NULL:
@@ -339,7 +329,7 @@ cdef bint loop_init(EventLoop* loop) noexcept nogil:
     loop.wake.fd = loop.wake_fd
     loop.wake.on_ready = _on_wake
     loop.wake.owner = loop
-    loop.now_us = monotonic_now_us()
+    loop.now_us = monotonic_us()
     if not loop_watch(loop, &loop.wake, EPOLLIN):
         loop_free(loop)
         return False

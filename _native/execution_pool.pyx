@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
+from tensorgate._native.clocks cimport deadline_after, monotonic_us
 from tensorgate._native.fair_share cimport charge, set_weight, take_turn, turn_of
 from tensorgate._native.inference cimport infer
 from tensorgate._native.posix cimport (
@@ -36,7 +37,7 @@ from tensorgate._native.posix cimport (
 )
 from tensorgate._native.predict cimport expected_request_us, predict, run_result_free, run_result_init
 from tensorgate._native.python_servable cimport answer_in_python
-from tensorgate._native.session cimport Session, deadline_after, monotonic_us
+from tensorgate._native.session cimport Session
 from tensorgate._native.session_run cimport run_for_client
 from tensorgate._native.status_codes cimport CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED
 

@@ -11,12 +11,12 @@ from tensorgate._native.batch_run cimport batch_run
 from tensorgate._native.batch_scheduler cimport batch_end, batch_enqueue, batch_kick, batch_take_short
 from tensorgate._native.batch_state cimport Batch, Batcher, BatchTask
 from tensorgate._native.batch_tasks cimport PREPARED, RUNS_ALONE, Preparation, prepare_predict
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.execution_pool cimport METHOD_MULTI_INFERENCE, METHOD_PREDICT, Job, execute, pool_submit
 from tensorgate._native.loop_links cimport flush_links
 from tensorgate._native.loop_runs cimport begin_at_once, complete, end_at_once, on_run_done, push_done
 from tensorgate._native.loop_state cimport LoopState, Run
 from tensorgate._native.posix cimport atomic_load
-from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport OK
 
 

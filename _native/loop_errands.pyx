@@ -9,7 +9,8 @@ Source: pthreads(7).
 from libc.stddef cimport size_t
 
 from tensorgate._native.batch_scheduler cimport scheduler_drain
-from tensorgate._native.event_loop cimport Task, monotonic_now_us
+from tensorgate._native.clocks cimport monotonic_us
+from tensorgate._native.event_loop cimport Task
 from tensorgate._native.id_table cimport IdNode, id_add, id_take
 from tensorgate._native.loop_links cimport links_have_unsent, links_may_have
 from tensorgate._native.loop_state cimport Errand, Link, LoopState, Servable, run_of
@@ -88,7 +89,7 @@ cdef void cancel_all_task(Task* task) noexcept nogil:
         while node is not NULL:
             atomic_store(&run_of(node).job.cancelled, 1)
             node = node.next
-    state.give_up_us = monotonic_now_us() + STOP_PATIENCE_US
+    state.give_up_us = monotonic_us() + STOP_PATIENCE_US
     drain_task(task)
 
 

@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, writer_init
-from tensorgate._native.event_loop cimport monotonic_now_us
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.frame_header cimport ReplyHeader, write_reply_header
 from tensorgate._native.frame_stream cimport stream_flush, stream_send
 from tensorgate._native.loop_links cimport link_forget_run
@@ -144,7 +144,7 @@ cdef void reply(LoopState* state, Run* run) noexcept nogil:
         set_error(run, RESOURCE_EXHAUSTED, "not enough memory for the response")
     if not _send(state, run):
         if state.num_unsent == 0:
-            state.retry_us = monotonic_now_us() + RETRY_AFTER_US
+            state.retry_us = monotonic_us() + RETRY_AFTER_US
         push_run(&state.unsent, run)
         state.num_unsent += 1
 
@@ -175,4 +175,4 @@ cdef void retry_unsent(LoopState* state) noexcept nogil:
         else:
             refused = run
             push_run(&state.unsent, run)
-    state.retry_us = monotonic_now_us() + RETRY_AFTER_US
+    state.retry_us = monotonic_us() + RETRY_AFTER_US

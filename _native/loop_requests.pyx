@@ -12,7 +12,7 @@ from libc.errno cimport EINTR
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from tensorgate._native.event_loop cimport monotonic_now_us
+from tensorgate._native.clocks cimport deadline_after, monotonic_us
 from tensorgate._native.execution_pool cimport pool_submit, runs_at_once
 from tensorgate._native.frame_header cimport RequestHeader, read_cancel_header, read_request_header
 from tensorgate._native.frame_stream cimport STREAM_BROKEN, STREAM_EMPTY, StreamResult, stream_receive
@@ -23,7 +23,6 @@ from tensorgate._native.loop_replies cimport reply, run_new, set_error
 from tensorgate._native.loop_runs cimport on_run_done, run_at_once
 from tensorgate._native.loop_state cimport Link, LoopState, Run, Servable, run_of
 from tensorgate._native.posix cimport atomic_store
-from tensorgate._native.session cimport deadline_after
 from tensorgate._native.shared_memory cimport find_place
 from tensorgate._native.status_codes cimport INTERNAL, UNAVAILABLE
 from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, zmq, zmq_msg_t
@@ -87,7 +86,7 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
     run.job.state = run.servable.state
     run.job.python = run.servable.python
     run.job.method = header.method
-    run.job.enqueued_us = monotonic_now_us()
+    run.job.enqueued_us = monotonic_us()
     run.job.deadline_us = deadline_after(run.job.enqueued_us, header.remaining_deadline_us)
     run.job.on_done = on_run_done
     run.job.owner = state

@@ -10,7 +10,8 @@ Source: pthreads(7), eventfd(2).
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from posix.time cimport nanosleep, timespec
 
-from tensorgate._native.event_loop cimport loop_replace_thread, monotonic_now_us
+from tensorgate._native.clocks cimport monotonic_us
+from tensorgate._native.event_loop cimport loop_replace_thread
 from tensorgate._native.execution_pool cimport Job, execute
 from tensorgate._native.id_table cimport id_take
 from tensorgate._native.loop_errands cimport end_errand
@@ -64,7 +65,7 @@ cdef void complete(LoopState* state, Run* run) noexcept nogil:
     id_take(&state.runs, run.node.id)
     servable.num_runs -= 1
     if run.surprised:
-        servable.not_at_once_until_us = monotonic_now_us() + SURPRISE_COUNTS_US
+        servable.not_at_once_until_us = monotonic_us() + SURPRISE_COUNTS_US
     if servable.num_runs == 0 and servable.withdrawal is not NULL:
         end_errand(state, servable.withdrawal)
     reply(state, run)
@@ -164,7 +165,7 @@ cdef void* sentinel_main(void* argument) noexcept nogil:
         if state.num_at_once != num_seen or state.at_once is not NULL:
             num_seen = state.num_at_once
             num_vain = 0
-            _look_at_run(state, monotonic_now_us())
+            _look_at_run(state, monotonic_us())
         else:
             num_vain += 1
         if num_vain >= SENTINEL_PATIENCE:

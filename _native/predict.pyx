@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free, writer_init
+from tensorgate._native.graph_run cimport expected_in_caller_us
 from tensorgate._native.predict_binding cimport (
     bind_inputs,
     check_in_graph,
@@ -41,7 +42,6 @@ from tensorgate._native.session cimport (
     Endpoint,
     SessionState,
     Signature,
-    expected_in_caller_us,
     find_signature,
     has_method,
 )

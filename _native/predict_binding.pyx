@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal
+from tensorgate._native.graph_run cimport run_session
 from tensorgate._native.predict_request cimport (
     SCAN_MALFORMED,
     SCAN_NO_MEMORY,
@@ -23,7 +24,7 @@ from tensorgate._native.predict_request cimport (
     sort_inputs,
 )
 from tensorgate._native.proto_wire cimport ProtoReader, reader_of
-from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState, Signature, run_session
+from tensorgate._native.session cimport Endpoint, Name, RunHistory, SessionState, Signature
 from tensorgate._native.status_codes cimport INTERNAL, INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED
 from tensorgate._native.tensor_decode cimport (
     DECODE_INVALID,

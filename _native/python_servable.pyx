@@ -11,8 +11,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.predict cimport RunResult
-from tensorgate._native.session cimport monotonic_us
 from tensorgate._native.status_codes cimport INTERNAL, LAST_CODE, OK
 
 logger = logging.getLogger("tensorgate.worker.python_servable")

@@ -5,8 +5,7 @@ back by it through the table in the memory, so that neither side waits for the o
 there with a minus sign once nobody needs the reply any more, and the worker looks when it wants a block.
 """
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from tensorgate._native.byte_writer cimport ByteWriter, WriterHome
 from tensorgate._native.memory_blocks cimport Block, BlockMap

@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset, strlen
 
 from tensorgate._native.byte_writer cimport ByteWriter, writer_free
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.dispatcher_state cimport (
     STAGE_ENDED,
     STAGE_HANDED,
@@ -19,7 +20,7 @@ from tensorgate._native.dispatcher_state cimport (
     Request,
     VersionLine,
 )
-from tensorgate._native.event_loop cimport Timer, monotonic_now_us, timer_cancel, timer_init
+from tensorgate._native.event_loop cimport Timer, timer_cancel, timer_init
 from tensorgate._native.posix cimport atomic_add, atomic_load
 from tensorgate._native.request_account cimport (
     MAX_RECORDED_NAME,
@@ -106,7 +107,7 @@ cdef void _count_error(Request* request, int code, const Outcome* outcome) noexc
     if stats is not NULL:
         stats.by_code[code if 0 <= code < NUM_CODES else UNKNOWN] += 1
     if request.dispatcher.account.ring is not NULL:
-        _record(request, code, outcome, monotonic_now_us())
+        _record(request, code, outcome, monotonic_us())
 
 
 cdef void choose_for_log(Request* request) noexcept nogil:
@@ -134,7 +135,7 @@ cdef void _log(Request* request, const Outcome* outcome, int64_t now_us) noexcep
 
 cdef void tell_success(Request* request, const Outcome* outcome) noexcept nogil:
     cdef MethodStats* stats = _stats_of(request)
-    cdef int64_t now_us = monotonic_now_us()
+    cdef int64_t now_us = monotonic_us()
     if stats is not NULL:
         count_success(
             stats, <uint64_t>(now_us - request.submitted_us), outcome.queue_us, outcome.run_us, outcome.batch_rows,

@@ -16,6 +16,7 @@ from tensorgate._native.admission cimport (
     who_makes_room,
 )
 from tensorgate._native.byte_writer cimport ByteWriter, put_bytes, put_decimal, put_text, writer_init
+from tensorgate._native.clocks cimport monotonic_us
 from tensorgate._native.dispatcher_state cimport (
     STAGE_HANDED,
     STAGE_NEW,
@@ -27,7 +28,6 @@ from tensorgate._native.dispatcher_state cimport (
     dispatcher_find_line,
     expect_replies,
 )
-from tensorgate._native.event_loop cimport monotonic_now_us
 from tensorgate._native.posix cimport atomic_add, atomic_load
 from tensorgate._native.request_end cimport NO_MEMORY_TEXT, end_with, end_with_text, expire, leave_line
 from tensorgate._native.request_queue cimport (
@@ -124,7 +124,7 @@ cdef bint _hand(
     cdef ByteWriter message
     cdef bint is_sent
     if request.deadline_us >= 0:
-        remaining_us = request.deadline_us - monotonic_now_us()
+        remaining_us = request.deadline_us - monotonic_us()
         if remaining_us <= 0:  # it is about to be noticed
             version_line_leave(line, version_line)
             expire(request)

@@ -1,9 +1,9 @@
 """A loaded SavedModel as the execution threads see it: a session, and its signatures bound to graph endpoints."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 
-from tensorgate._native.tf_c_api cimport TF_Graph, TF_Operation, TF_Output, TF_Session, TF_Status, TF_Tensor
+from tensorgate._native.tf_c_api cimport TF_Graph, TF_Operation, TF_Output, TF_Session
 
 
 cdef struct Name:
@@ -81,16 +81,3 @@ cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t 
 cdef bint find_tensor(TF_Graph* graph, const uint8_t* name, size_t size, TF_Output* output) noexcept nogil
 # The operation of that name, or NULL.
 cdef TF_Operation* find_operation(TF_Graph* graph, const uint8_t* name, size_t size) noexcept nogil
-# One run. The outputs are the caller's; a run that fails half-way leaves those it had made. history is that of runs
-# like this one, and learns from it; NULL: it always runs on TensorFlow's own threads. deadline_us is of the monotonic
-# clock, -1 for none; request_size is in bytes. run_us gets the time in TF_SessionRun.
-cdef void run_session(
-    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
-    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
-    int num_targets, int64_t deadline_us, uint64_t* run_us, TF_Status* status) noexcept nogil
-# How long a request of that size is expected to run in the calling thread, in µs; 0: it does not run there.
-cdef int64_t expected_in_caller_us(
-    SessionState* state, const RunHistory* history, size_t request_size) noexcept nogil
-cdef int64_t monotonic_us() noexcept nogil
-# When that much time will have passed, on the monotonic clock; -1, which means never, for a negative time.
-cdef int64_t deadline_after(int64_t now_us, int64_t remaining_us) noexcept nogil

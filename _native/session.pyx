@@ -1,25 +1,18 @@
-"""Loads a SavedModel through the C API, binds its signatures to the graph, and runs them.
+"""Loads a SavedModel through the C API, binds its signatures to the graph, and finds what requests name in it.
 
 Stands at the end of both lines in the worker: loading and closing are called from control threads (they release the
-GIL while TensorFlow works), running from execution threads, any number at once.
+GIL while TensorFlow works), finding from execution threads, any number at once. They run it by graph_run.
 
-A run goes either through TensorFlow's inter-op pool, which honours a deadline, or straight in the calling thread,
-which is three times cheaper for a small graph but cannot be interrupted. So the calling thread is for runs that cannot
-surprise: the graph has no loops and waits for nobody, its runs are typically shorter than CALLER_LIMIT_US, and the
-request is not much larger than those that were.
-
-Source: tensorflow/c/c_api.h; RunOptions in tensorflow/core/protobuf/config.proto.
+Source: tensorflow/c/c_api.h.
 """
 
 from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strlen
-
-import os
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from tensorgate._native.proto_scan import may_run_long, signature_def_map
 
@@ -31,7 +24,6 @@ from tensorgate._native.tf_c_api cimport (
     TF_Session,
     TF_SessionOptions,
     TF_Status,
-    TF_Tensor,
     tf,
 )
 
@@ -40,28 +32,8 @@ PREDICT_METHOD = "tensorflow/serving/predict"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 
-cdef int64_t _num_processors = os.cpu_count() or 1
-
-
-cdef extern from "<time.h>" nogil:
-    ctypedef long time_t
-    struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec* time)
-    int CLOCK_MONOTONIC
-    int CLOCK_THREAD_CPUTIME_ID
-
-
 cdef enum:
     MAX_OUTPUT_INDEX = 100000000  # of a tensor's name: far beyond any operation's, and ten times it is an int
-    CALLER_LIMIT_US = 1000
-    # How much larger than any before a request may be, in times, to be expected to run as shortly.
-    MAX_GROWTH = 4
-
-
-# Longer deadlines mean this one, a year: then sums of times stay in range, TensorFlow's own, in nanoseconds, too.
-cdef int64_t LONGEST_DEADLINE_US = 366 * 24 * 3600 * <int64_t>1000000
 
 
 class SessionError(Exception):
@@ -71,18 +43,6 @@ class SessionError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-cdef int64_t monotonic_us() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
-
-
-cdef int64_t deadline_after(int64_t now_us, int64_t remaining_us) noexcept nogil:
-    if remaining_us < 0:
-        return -1
-    return now_us + min(remaining_us, LONGEST_DEADLINE_US)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -333,92 +293,9 @@ cdef bint find_tensor(TF_Graph* graph, const uint8_t* name, size_t size, TF_Outp
     return output.oper is not NULL and index < tf.OperationNumOutputs(output.oper)
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
-
 cdef Signature* find_signature(SessionState* state, const uint8_t* name, size_t size) noexcept nogil:
     cdef int i
     for i in range(state.num_signatures):
         if state.signatures[i].name.size == size and memcmp(state.signatures[i].name.data, name, size) == 0:
             return &state.signatures[i]
     return NULL
-
-
-cdef size_t _varint(uint8_t* out, uint64_t value) noexcept nogil:
-    cdef size_t size = 0
-    while value >= 0x80:
-        out[size] = <uint8_t>(value | 0x80)
-        value >>= 7
-        size += 1
-    out[size] = <uint8_t>value
-    return size + 1
-
-
-cdef int64_t expected_in_caller_us(
-    SessionState* state, const RunHistory* history, size_t request_size,
-) noexcept nogil:
-    if state.may_run_long or history.typical_run_us >= CALLER_LIMIT_US:
-        return 0
-    if request_size // MAX_GROWTH > history.largest_request:
-        return 0
-    return history.typical_run_us
-
-
-cdef inline int64_t _thread_cpu_us() noexcept nogil:
-    cdef timespec used
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used)
-    return <int64_t>used.tv_sec * 1000000 + used.tv_nsec // 1000
-
-
-cdef inline void _learn(RunHistory* history, size_t request_size, int64_t took_us) noexcept nogil:
-    """Falls fast, since first runs include the optimisation of the graph; a run over the limit counts at once."""
-    cdef int64_t typical = history.typical_run_us
-    if took_us >= CALLER_LIMIT_US or typical == 0:
-        typical = took_us
-    elif took_us < typical:
-        typical = (typical + took_us) // 2
-    else:
-        typical = (7 * typical + took_us) // 8
-    history.typical_run_us = typical if typical > 0 else 1
-    if took_us < CALLER_LIMIT_US and request_size > history.largest_request:
-        history.largest_request = request_size
-
-
-cdef void run_session(
-    SessionState* state, RunHistory* history, size_t request_size, const TF_Output* feeds, TF_Tensor** inputs,
-    int num_inputs, const TF_Output* fetches, TF_Tensor** outputs, int num_outputs, TF_Operation** targets,
-    int num_targets, int64_t deadline_us, uint64_t* run_us, TF_Status* status,
-) noexcept nogil:
-    cdef uint8_t encoded[24]
-    cdef TF_Buffer run_options
-    cdef TF_Buffer* chosen = NULL
-    cdef int64_t began_us = monotonic_us()
-    cdef int64_t began_cpu_us = 0
-    cdef int64_t left_ms, took_us, work_us
-    cdef bint in_caller = False
-    memset(&run_options, 0, sizeof(TF_Buffer))
-    run_options.data = encoded
-    if history is not NULL and expected_in_caller_us(state, history, request_size):
-        in_caller = True
-        began_cpu_us = _thread_cpu_us()
-        encoded[0] = 3 << 3  # RunOptions.inter_op_thread_pool = -1: the calling thread
-        run_options.length = 1 + _varint(encoded + 1, ~<uint64_t>0)
-        chosen = &run_options
-    elif deadline_us >= 0:
-        left_ms = (deadline_us - began_us + 999) // 1000
-        encoded[0] = 2 << 3  # RunOptions.timeout_in_ms
-        run_options.length = 1 + _varint(encoded + 1, <uint64_t>(left_ms if left_ms > 0 else 1))
-        chosen = &run_options
-    tf.SessionRun(
-        state.session, chosen, feeds, inputs, num_inputs, fetches, outputs, num_outputs,
-        <const TF_Operation**>targets, num_targets, NULL, status)
-    took_us = monotonic_us() - began_us
-    run_us[0] = <uint64_t>took_us
-    if history is NULL:
-        return
-    if in_caller:
-        # On a busy machine most of the time may have been somebody else's. TensorFlow's own threads help with a large
-        # operation, so this thread's part of the work is at least one of as many as there are processors.
-        work_us = (_thread_cpu_us() - began_cpu_us + 1) * _num_processors
-        if work_us < took_us:
-            took_us = work_us
-    _learn(history, request_size, took_us)

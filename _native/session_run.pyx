@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from tensorgate._native.clocks cimport deadline_after, monotonic_us
 from tensorgate._native.predict cimport RunResult, end_response
 from tensorgate._native.predict_binding cimport decode_input, refuse_scan, run_or_say, say, say_bytes
 from tensorgate._native.predict_request cimport (
@@ -47,11 +48,9 @@ from tensorgate._native.session cimport (
     Endpoint,
     SessionState,
     Signature,
-    deadline_after,
     find_operation,
     find_signature,
     find_tensor,
-    monotonic_us,
 )
 from tensorgate._native.status_codes cimport (
     FAILED_PRECONDITION,

@@ -1,7 +1,7 @@
 """String tensors: arrays of TensorFlow's 24-byte tstrings, made and released through the C API."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from tensorgate._native.proto_wire cimport ProtoReader
 from tensorgate._native.tf_c_api cimport TF_Tensor, TF_TString

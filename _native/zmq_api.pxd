@@ -8,7 +8,6 @@ Source: zmq.h of libzmq 4.3 (declared here by hand: no header is needed to build
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """

@@ -6,9 +6,7 @@ the main thread, immutable after that, read by any thread.
 Source: tensorflow_serving/model_servers/server.cc (the checks, their order and texts) and server_core.cc.
 """
 
-import math
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorgate.gateway.batching import Batching, BatchingMode, batching_of
@@ -19,24 +17,17 @@ from tensorgate.gateway.config_files import (
     read_monitoring_config,
     single_model,
 )
+from tensorgate.gateway.flag_checks import choice_of, count_of, invalid, port_of, seconds_of, share_of
 from tensorgate.gateway.flag_parser import ParsedFlags
 from tensorgate.gateway.log_lines import LOG_FORMATS
 from tensorgate.gateway.model_settings import SettingsOfModels, read_model_settings
 from tensorgate.gateway.monitoring.readiness import ReadinessPolicy, parse_readiness_policy
 from tensorgate.gateway.monitoring.serving_metrics import DEFAULT_PATH
-from tensorgate.gateway.platform_config import read_platform_config, settings_without_effect
+from tensorgate.gateway.platform_options import platform_options
 from tensorgate.gateway.python_command import python_command
-from tensorgate.gateway.session_config import (
-    mixed_precision_warning,
-    session_config_of_flags,
-    with_mixed_precision,
-    with_xla,
-)
 from tensorgate.protos.status_codes import Code, ServingError
-from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import BATCHING_AUTO
-from tensorgate.protos.text_proto import read_text_proto
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_EDGES = ("native", "grpcio")
@@ -45,18 +36,6 @@ WORKER_ISOLATIONS = ("device", "model", "version")
 
 # How a worker is started unless --worker_command says otherwise.
 BUILT_IN_WORKER_COMMAND = python_command("tensorgate.workers.main")
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformOptions:
-    """The part of ServerOptions that a platform config file can say in place of the flags."""
-
-    saved_model_tags: tuple[str, ...]
-    session_config: bytes
-    num_warmup_iterations: int
-    prefer_tflite_model: bool
-    num_tflite_pools: int
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +193,9 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         enable_batching=parsed.get_bool("enable_batching"),
         parameters_file=parsed.get_string("batching_parameters_file"),
         per_model=parsed.get_bool("enable_per_model_batching_parameters"),
-        batching=_one_of(parsed, "batching", (BatchingMode.OFF.value, BatchingMode.AUTO.value)),
+        batching=choice_of(parsed, "batching", (BatchingMode.OFF.value, BatchingMode.AUTO.value)),
     )
-    platform = _platform_options(parsed)
+    platform = platform_options(parsed)
     models = models_of(model_server_config)
     retry_interval_s = parsed.get_int("load_retry_interval_micros") / 1e6
     rest_api_timeout_in_ms = parsed.get_int("rest_api_timeout_in_ms")
@@ -225,23 +204,23 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         model_server_config=model_server_config,
         model_config_file=config_file,
         model_config_file_poll_wait_s=float(parsed.get_int("model_config_file_poll_wait_seconds")),
-        models_ready_timeout_s=_seconds(parsed, "models_ready_timeout_s", zero_allowed=False),
+        models_ready_timeout_s=seconds_of(parsed, "models_ready_timeout_s", zero_allowed=False),
         allow_version_labels_for_unavailable_models=parsed.get_bool("allow_version_labels_for_unavailable_models"),
         enable_model_admin=parsed.get_bool("enable_model_admin"),
-        grpc_port=_port(parsed, "port"),
+        grpc_port=port_of(parsed, "port"),
         grpc_socket_path=parsed.get_string("grpc_socket_path"),
         grpc_channel_arguments=parse_channel_arguments(parsed.get_string("grpc_channel_arguments")),
         enable_profiler=parsed.get_bool("enable_profiler"),
-        grpc_edge=_one_of(parsed, "grpc_edge", GRPC_EDGES),
-        grpc_edge_threads=max(1, _at_least_zero(parsed, "grpc_edge_threads")),
+        grpc_edge=choice_of(parsed, "grpc_edge", GRPC_EDGES),
+        grpc_edge_threads=max(1, count_of(parsed, "grpc_edge_threads")),
         ssl_config_file=parsed.get_string("ssl_config_file"),
         rest_api_ssl_config_file=parsed.get_string("rest_api_ssl_config_file"),
         auth_token_file=parsed.get_string("auth_token_file"),
-        rest_api_port=_port(parsed, "rest_api_port"),
+        rest_api_port=port_of(parsed, "rest_api_port"),
         rest_api_socket_path=parsed.get_string("rest_api_socket_path"),
         rest_api_timeout_s=rest_api_timeout_in_ms / 1e3 if rest_api_timeout_in_ms > 0 else None,
         rest_api_enable_cors_support=parsed.get_bool("rest_api_enable_cors_support"),
-        console_port=_port(parsed, "console_port"),
+        console_port=port_of(parsed, "console_port"),
         console_address=parsed.get_string("console_address") or "127.0.0.1",
         num_load_threads=max(parsed.get_int("num_load_threads"), 1),
         max_num_load_retries=max(parsed.get_int("max_num_load_retries"), 0),
@@ -256,26 +235,26 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         num_tflite_pools=platform.num_tflite_pools,
         model_settings=read_model_settings(parsed.get_string("model_settings_file")),
         model_settings_file=parsed.get_string("model_settings_file"),
-        num_workers=max(1, _at_least_zero(parsed, "num_workers")),
+        num_workers=max(1, count_of(parsed, "num_workers")),
         devices=parsed.get_string("devices"),
-        worker_isolation=_one_of(parsed, "worker_isolation", WORKER_ISOLATIONS),
-        model_memory_budget_bytes=_at_least_zero(parsed, "model_memory_budget_mb") << 20,
-        worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
+        worker_isolation=choice_of(parsed, "worker_isolation", WORKER_ISOLATIONS),
+        model_memory_budget_bytes=count_of(parsed, "model_memory_budget_mb") << 20,
+        worker_stuck_timeout_s=seconds_of(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         batching=batching,
         workers=tuple(filter(None, (each.strip() for each in parsed.get_string("workers").split(",")))),
         worker_key_file=parsed.get_string("worker_key_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
-        worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),
+        worker_transport=choice_of(parsed, "worker_transport", WORKER_TRANSPORTS),
         op_libraries=tuple(name for name in parsed.get_string("op_libraries").split(",") if name),
         shared_memory_bytes=_shared_memory_bytes(parsed),
-        shared_memory_threshold_bytes=_at_least_zero(parsed, "shared_memory_threshold_bytes"),
-        num_execution_threads=_at_least_zero(parsed, "num_execution_threads"),
-        worker_heartbeat_timeout_s=_seconds(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
-        drain_timeout_s=_seconds(parsed, "drain_timeout_s", zero_allowed=True),
-        log_level=_one_of(parsed, "log_level", LOG_LEVELS),
-        log_format=_one_of(parsed, "log_format", LOG_FORMATS),
+        shared_memory_threshold_bytes=count_of(parsed, "shared_memory_threshold_bytes"),
+        num_execution_threads=count_of(parsed, "num_execution_threads"),
+        worker_heartbeat_timeout_s=seconds_of(parsed, "worker_heartbeat_timeout_s", zero_allowed=False),
+        drain_timeout_s=seconds_of(parsed, "drain_timeout_s", zero_allowed=True),
+        log_level=choice_of(parsed, "log_level", LOG_LEVELS),
+        log_format=choice_of(parsed, "log_format", LOG_FORMATS),
         access_log=parsed.get_string("access_log"),
-        access_log_sample=_share(parsed, "access_log_sample"),
+        access_log_sample=share_of(parsed, "access_log_sample"),
         tracing=parsed.get_bool("tracing"),
         readiness=parse_readiness_policy(parsed.get_string("readiness")),
         serving_metrics_paths=_serving_metrics_paths(parsed.get_string("monitoring_config_file")),
@@ -293,7 +272,7 @@ def parse_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not (key and equals):
-            raise _invalid(f"--grpc_channel_arguments takes key=value pairs separated by commas; got {part!r}")
+            raise invalid(f"--grpc_channel_arguments takes key=value pairs separated by commas; got {part!r}")
         arguments.append((key, _int32_or_text(value)))
     return tuple(arguments)
 
@@ -308,9 +287,9 @@ def _int32_or_text(text: str) -> int | str:
 
 def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
     if parsed.get_int("port") == 0 and not parsed.get_string("grpc_socket_path"):
-        raise _invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if parsed.get_bool("use_alts_credentials") and parsed.get_string("ssl_config_file"):
-        raise _invalid("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+        raise invalid("Either use_alts_credentials must be false or ssl_config_file must be empty.")
     # Every other flag that does not act is only named in the log; this one would leave traffic readable that the
     # operator wants encrypted.
     if parsed.get_bool("use_alts_credentials"):
@@ -319,86 +298,21 @@ def _check_listeners_and_paths(parsed: ParsedFlags) -> None:
             "--use_alts_credentials asks for Google Cloud's ALTS, which is not built in; --ssl_config_file gives TLS",
         )
     if not (parsed.get_string("model_base_path") or parsed.get_string("model_config_file")):
-        raise _invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
-
-
-def _platform_options(parsed: ParsedFlags) -> PlatformOptions:
-    """How versions are loaded: by the platform config file where there is one, else by the flags."""
-    path = parsed.get_string("platform_config_file")
-    if not path:
-        base = parsed.get_string("tensorflow_session_config_file")
-        session_config = read_text_proto(base, ConfigProto) if base else ConfigProto()
-        warning = mixed_precision_warning(parsed.get_string("mixed_precision"))
-        iterations = max(parsed.get_int("num_request_iterations_for_warmup"), 1)
-        return PlatformOptions(
-            saved_model_tags=tuple(tag for tag in parsed.get_string("saved_model_tags").split(",") if tag),
-            session_config=session_config_of_flags(parsed, session_config).SerializeToString(deterministic=True),
-            num_warmup_iterations=iterations if parsed.get_bool("enable_model_warmup") else 0,
-            prefer_tflite_model=parsed.get_bool("prefer_tflite_model"),
-            num_tflite_pools=max(parsed.get_int("num_tflite_pools"), 1),
-            warnings=(warning,) if warning else (),
-        )
-    bundle = read_platform_config(path)
-    session_config = with_mixed_precision(with_xla(bundle.session_config, parsed), bundle.mixed_precision)
-    without_effect = settings_without_effect(bundle)
-    warnings = (
-        mixed_precision_warning(bundle.mixed_precision),
-        f"in '{path}' these have no effect: {', '.join(without_effect)}" if without_effect else "",
-    )
-    options = bundle.model_warmup_options
-    iterations = options.num_request_iterations.value if options.HasField("num_request_iterations") else 1
-    return PlatformOptions(
-        saved_model_tags=tuple(bundle.saved_model_tags) or ("serve",),
-        session_config=session_config.SerializeToString(deterministic=True),
-        num_warmup_iterations=max(iterations, 1) if bundle.enable_model_warmup else 0,
-        prefer_tflite_model=bundle.prefer_tflite_model,
-        num_tflite_pools=max(bundle.num_tflite_pools, 1),
-        warnings=tuple(filter(None, warnings)),
-    )
+        raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
 
 
 def _worker_command(text: str) -> tuple[str, ...]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise _invalid(f"--worker_command cannot be split as a shell would ({error}): {text}") from error
+        raise invalid(f"--worker_command cannot be split as a shell would ({error}): {text}") from error
     return tuple(words) or BUILT_IN_WORKER_COMMAND
-
-
-def _port(parsed: ParsedFlags, name: str) -> int:
-    port = parsed.get_int(name)
-    if not 0 <= port <= 65535:
-        raise _invalid(f"--{name} must be a TCP port, 0 to 65535; got {port}")
-    return port
-
-
-def _at_least_zero(parsed: ParsedFlags, name: str) -> int:
-    value = parsed.get_int(name)
-    if value < 0:
-        raise _invalid(f"--{name} must not be negative; got {value}")
-    return value
 
 
 def _shared_memory_bytes(parsed: ParsedFlags) -> int:
     """Payloads in it are told of on the stream only."""
-    size_bytes = _at_least_zero(parsed, "shared_memory_mb") << 20
+    size_bytes = count_of(parsed, "shared_memory_mb") << 20
     return size_bytes if parsed.get_string("worker_transport").lower() == "stream" else 0
-
-
-def _seconds(parsed: ParsedFlags, name: str, *, zero_allowed: bool) -> float:
-    value = parsed.get_float(name)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
-        raise _invalid(
-            f"--{name} must be a number of seconds, {'0 or more' if zero_allowed else 'above 0'}; got {value}"
-        )
-    return value
-
-
-def _share(parsed: ParsedFlags, name: str) -> float:
-    value = parsed.get_float(name)
-    if not 0 <= value <= 1:
-        raise _invalid(f"--{name} must be a share, 0 to 1; got {value}")
-    return value
 
 
 def _serving_metrics_paths(config_file: str) -> tuple[str, ...]:
@@ -409,14 +323,3 @@ def _serving_metrics_paths(config_file: str) -> tuple[str, ...]:
     if not prometheus.enable:
         return ()
     return tuple(dict.fromkeys((prometheus.path or DEFAULT_PATH, DEFAULT_PATH)))
-
-
-def _one_of(parsed: ParsedFlags, name: str, choices: Sequence[str]) -> str:
-    text = parsed.get_string(name)
-    if text.lower() not in choices:
-        raise _invalid(f"--{name} must be one of {', '.join(choices)}; got {text!r}")
-    return text.lower()
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

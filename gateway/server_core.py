@@ -15,7 +15,6 @@ from collections.abc import Callable
 import zmq
 
 from tensorgate._native.data_plane import DataPlane
-from tensorgate.gateway.access_tokens import Access, read_access_tokens
 from tensorgate.gateway.admission import Admission
 from tensorgate.gateway.cgroup import OomKills
 from tensorgate.gateway.core.aspired_version_policy import (
@@ -32,6 +31,7 @@ from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
 from tensorgate.gateway.core.source import ServableData
+from tensorgate.gateway.credentials import Credentials
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
 from tensorgate.gateway.dispatch.placement import Placement
@@ -63,8 +63,6 @@ from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tensorgate.gateway.sources.resource_estimate import estimated_bytes
-from tensorgate.gateway.tls import ChangingSslContext, read_tls_config
-from tensorgate.gateway.watched_file import watch_file
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
@@ -93,13 +91,8 @@ class ServerCore:
         """
         loop = asyncio.get_running_loop()
         self._options = options
-        self._clock = clock
 
-        self._grpc_tls = read_tls_config(options.ssl_config_file) if options.ssl_config_file else None
-        rest_tls = read_tls_config(options.rest_api_ssl_config_file) if options.rest_api_ssl_config_file else None
-        self._rest_tls = None if rest_tls is None else ChangingSslContext(rest_tls)
-        self._access = Access(read_access_tokens(options.auth_token_file)) if options.auth_token_file else None
-        self._watching: list[asyncio.Task[None]] = []
+        self._credentials = Credentials(options)
         # What holds at the start, until a reload says otherwise.
         self._settings_of: Callable[[str], ModelSettings] = options.model_settings.of
         # Before anything is opened, since it may refuse.
@@ -228,8 +221,8 @@ class ServerCore:
                 port=options.grpc_port or None,
                 socket_path=options.grpc_socket_path,
                 channel_arguments=options.grpc_channel_arguments,
-                tls=self._grpc_tls,
-                access=self._access,
+                tls=self._credentials.grpc_tls,
+                access=self._credentials.access,
             ),
             self._data_plane,
             prediction_service,
@@ -253,26 +246,27 @@ class ServerCore:
                     options.rest_api_timeout_s,
                     options.rest_api_enable_cors_support,
                     socket_path=options.rest_api_socket_path,
-                    ssl_context=None if self._rest_tls is None else self._rest_tls.context,
+                    ssl_context=self._credentials.rest_context,
                 ),
                 self._view.pages(self._grpc),
                 self._view.rest_counts,
                 AdminPages(admin, loop),
                 self._view.traces,
-                self._access,
+                self._credentials.access,
             )
             if options.serves_rest
             else None
         )
         self._console = (
-            self._view.console(self._grpc, lambda: None if self._rest is None else self._rest.port, self._access)
-            if options.console_port
-            else None
+            self._view.console(self._grpc, self._rest_port, self._credentials.access) if options.console_port else None
         )
 
     def _model_settings(self, name: str) -> ModelSettings:
         """What holds for the model now."""
         return self._settings_of(name)
+
+    def _rest_port(self) -> int | None:
+        return None if self._rest is None else self._rest.port
 
     def _live_workers(self) -> list[WorkerClient]:
         return [supervisor.worker for supervisor in self._pool.supervisors if supervisor.worker is not None]
@@ -327,13 +321,13 @@ class ServerCore:
         # Before the edge: its clients' first question may be the health service's.
         self._view.readiness.set_started()
         await self._grpc.start()
-        self._watch_files()
+        self._credentials.watch(self._grpc.set_tls)
         if self._rest is not None:
             self._rest.set_ready(True)
         self._model_config_file.start()
         if self._console is not None:
             self._console.set_ready(True)
-        self._warn_of_open_tokens()
+        self._credentials.warn_of_open_tokens(self._grpc.port, self._rest_port())
         if self._grpc.port is not None:
             logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._grpc.port)
         if self._rest is not None and self._rest.port is not None:
@@ -341,33 +335,10 @@ class ServerCore:
         if self._rest is not None and self._options.rest_api_socket_path:
             logger.info("Exporting HTTP/REST API at:unix:%s ...", self._options.rest_api_socket_path)
 
-    def _warn_of_open_tokens(self) -> None:
-        if self._access is None:
-            return
-        ways = (("gRPC", self._grpc.port, self._grpc_tls), ("REST", self._rest and self._rest.port, self._rest_tls))
-        for name, port, tls in ways:
-            if port is not None and tls is None:
-                logger.warning("tokens that come over %s can be read on their way: there is no TLS there", name)
-
-    def _watch_files(self) -> None:
-        """Has certificates and tokens replaced when their files change."""
-        options = self._options
-        watches = []
-        if self._grpc_tls is not None:
-            watches.append(watch_file(options.ssl_config_file, "certificates", read_tls_config, self._grpc.set_tls))
-        if self._rest_tls is not None:
-            path = options.rest_api_ssl_config_file
-            watches.append(watch_file(path, "certificates", read_tls_config, self._rest_tls.change))
-        if self._access is not None:
-            watches.append(watch_file(options.auth_token_file, "tokens", read_access_tokens, self._access.change))
-        loop = asyncio.get_running_loop()
-        self._watching += [loop.create_task(watch, name="watch a file") for watch in watches]
-
     async def stop(self, grace_s: float) -> None:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
-        for watching in self._watching:
-            watching.cancel()
+        self._credentials.stop_watching()
         self._view.readiness.begin_shutdown()
         rest = self._rest
         # First, since a reload may wait for longer than the grace.

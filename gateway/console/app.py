@@ -17,7 +17,7 @@ from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
 from tensorgate.gateway.access_tokens import Access, Role
-from tensorgate.gateway.rest.http_connection import Application, BeginQuickly, Begun
+from tensorgate.gateway.rest.http_application import Application, BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import JSON_TYPE, TEXT_TYPE, Answer, RequestHead, access_error
 from tensorgate.gateway.rest.url_grammar import is_api_path
 

@@ -18,7 +18,8 @@ from tensorgate.gateway.model_status import StateMonitor
 from tensorgate.gateway.rest.app import RestApp
 from tensorgate.gateway.rest.exact_reader import ExactReader
 from tensorgate.gateway.rest.handlers import Handlers
-from tensorgate.gateway.rest.http_connection import ArrivalLimits, HttpConnection
+from tensorgate.gateway.rest.http_arrival import ArrivalLimits
+from tensorgate.gateway.rest.http_connection import HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
 from tensorgate.gateway.rest.quick_predict import QuickDispatcher, QuickPredict
 from tensorgate.protos.status_codes import Code, ServingError

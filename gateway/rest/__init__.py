@@ -2,7 +2,8 @@
 
 Its part of the line of one request, a predict:
 
-    server (the thread, its loop) → http_connection (one connection, in order) → app (which page, which verb)
+    server (the thread, its loop) → http_connection (one connection, in order; with http_parser, http_arrival)
+    → app, the connections' http_application (which page, which verb)
     → url_grammar (which model, method) → handlers: predict_request (_native.json_request)
     → Dispatcher.resolve, Dispatcher.submit → the worker
     → predict_response (_native.json_reply) → app → http_connection (with http_head)

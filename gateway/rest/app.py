@@ -18,7 +18,7 @@ from tensorgate.gateway.monitoring.request_counts import RequestCounts
 from tensorgate.gateway.monitoring.traces import Traces
 from tensorgate.gateway.rest.admin import AdminPages, is_admin_path
 from tensorgate.gateway.rest.handlers import Handlers, metadata_of
-from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
+from tensorgate.gateway.rest.http_application import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import (
     INTERNAL_ERROR,
     JSON_TYPE,

@@ -12,7 +12,7 @@ import pytest
 
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ManagerState, ServableState
-from tensorgate.gateway.rest.http_connection import ArrivalLimits
+from tensorgate.gateway.rest.http_arrival import ArrivalLimits
 from tensorgate.gateway.rest.server import RestOptions, RestServer
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.framework import types_pb2

@@ -8,7 +8,7 @@ import pytest
 from tensorgate._native.access_tokens import AccessTokens
 from tensorgate.gateway.access_tokens import Access, Role
 from tensorgate.gateway.console.app import FILES, ConsoleApp, is_loopback
-from tensorgate.gateway.rest.http_connection import BeginQuickly, Begun
+from tensorgate.gateway.rest.http_application import BeginQuickly, Begun
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead, json_answer
 
 PAGE = pathlib.Path(__file__).resolve().parents[4] / "gateway" / "console" / "page"

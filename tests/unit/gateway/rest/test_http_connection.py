@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from tensorgate.gateway.dispatch.call import Cancellable
 from tensorgate.gateway.rest import http_connection
-from tensorgate.gateway.rest.http_connection import ArrivalLimits, BeginQuickly, Begun, HttpConnection
+from tensorgate.gateway.rest.http_application import BeginQuickly, Begun
+from tensorgate.gateway.rest.http_arrival import ArrivalLimits
+from tensorgate.gateway.rest.http_connection import HttpConnection
 from tensorgate.gateway.rest.http_head import DateHeader
 from tensorgate.gateway.rest.http_messages import Answer, RequestHead
 
