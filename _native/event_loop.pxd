@@ -66,7 +66,7 @@ cdef struct EventLoop:
     int64_t stopping     # set by any thread
     int64_t now_us       # of the turn under way, monotonic clock
     bint is_running
-    LoopThread* newest   # the one that turns the loop
+    LoopThread* newest   # the one that turns the loop; read by those it has replaced, so changed by swap_pointer
 
 
 # False: out of descriptors or memory; nothing is to be freed then.

@@ -31,6 +31,7 @@ from tensorgate._native.posix cimport (
     eventfd,
     eventfd_read,
     eventfd_write,
+    load_pointer,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_cond_signal,
@@ -43,6 +44,7 @@ from tensorgate._native.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_t,
     pthread_mutex_unlock,
+    swap_pointer,
 )
 
 
@@ -275,7 +277,7 @@ cdef void* _thread_main(void* argument) noexcept nogil:
         hook = loop.first_hook
         while hook is not NULL:
             hook.run(hook)
-            if loop.newest is not thread:
+            if <LoopThread*>load_pointer(&loop.newest) is not thread:
                 atomic_store(&thread.has_ended, 1)
                 return NULL
             hook = hook.next
@@ -351,9 +353,9 @@ cdef bint _start_thread(EventLoop* loop) noexcept nogil:
         return False
     thread.loop = loop
     thread.previous = loop.newest
-    loop.newest = thread
+    swap_pointer(&loop.newest, thread)
     if pthread_create(&thread.thread, NULL, _thread_main, thread) != 0:
-        loop.newest = thread.previous
+        swap_pointer(&loop.newest, thread.previous)
         free(thread)
         return False
     return True
@@ -392,6 +394,6 @@ cdef void loop_join(EventLoop* loop) noexcept nogil:
     while loop.newest is not NULL:
         thread = loop.newest
         pthread_join(thread.thread, NULL)
-        loop.newest = thread.previous
+        swap_pointer(&loop.newest, thread.previous)
         free(thread)
     loop.is_running = False
