@@ -8,6 +8,7 @@ With --listen somebody else starts it, on any machine, and starts it again when 
 """
 
 import argparse
+import contextlib
 import hmac
 import logging
 import os
@@ -36,6 +37,9 @@ logger = logging.getLogger("tensorgate.worker")
 
 # Exit status of a worker that cannot work on this machine, however often it is started (EX_CONFIG of sysexits.h).
 EXIT_CANNOT_WORK = 78
+
+# How long a gateway may take, after SIGTERM, to have everything answered that it has sent and to send nothing more.
+LEAVE_TIMEOUT_S = 20.0
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,11 +117,15 @@ def end_at_once(why: str) -> None:
     os._exit(1)
 
 
-def listen_on_network(arguments: argparse.Namespace) -> bytes:
-    """Fills in what else a gateway gives; the secret key, or nothing. Raises ServingError."""
+def listen_on_network(arguments: argparse.Namespace, context: "zmq.Context[zmq.Socket[bytes]]") -> bytes:
+    """Fills in what else a gateway gives, also for the context's sockets; the secret key, or nothing.
+
+    Raises ServingError.
+    """
     address = parse_address(arguments.listen)
     key = read_worker_key(arguments.worker_key_file) if arguments.worker_key_file else None
     check_key([address], key)
+    context.set(zmq.IPV6, int(address.is_ipv6))
     arguments.control_endpoint, arguments.data_endpoint = address.control, address.data
     arguments.cancel_endpoint = address.cancel
     # Of this incarnation alone: what a gateway sent to another one is refused.
@@ -160,10 +168,11 @@ def told(data_loop: DataLoop) -> str:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     secret_key, lease = b"", None
     if arguments.listen:
         try:
-            secret_key = listen_on_network(arguments)
+            secret_key = listen_on_network(arguments, context)
         except ServingError as error:
             logger.error("%s", error.message)
             return EXIT_CANNOT_WORK
@@ -183,7 +192,6 @@ def main(argv: list[str] | None = None) -> int:
     except LibraryError as error:
         logger.error("%s", error)
         return EXIT_CANNOT_WORK
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     requests, replies = map_shared_memory(arguments)
     gatekeeper = start_gatekeeper(context, secret_key) if secret_key else None
     data_loop = DataLoop(
@@ -221,6 +229,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.listen:
         logger.info("%s waits for its gateway at %s", arguments.name, arguments.listen)
     why = ends.get()
+    if why == "SIGTERM" and commands.say_leaving():
+        # Else requests would be on their way that find nobody. A second signal does not wait.
+        with contextlib.suppress(queue.Empty):
+            why = f"SIGTERM and {ends.get(timeout=LEAVE_TIMEOUT_S)}"
     data_loop.drain()
     data_loop.stop()
     commands.stop()

@@ -106,6 +106,9 @@ class Placement:
         self._loaders[worker] = {}
         self._worker_came.set()
         self._worker_came = asyncio.Event()
+        if not self._closed:
+            for loader in list(self._made):
+                loader.fit_home()
         self._look_for_trouble()
 
     def remove_worker(self, worker: WorkerClient, cause: ServingError) -> None:
@@ -161,6 +164,11 @@ class Placement:
     def num_free(self, loader: WorkerLoader, home: Home) -> int:
         """Host.num_free."""
         return len(self._free(loader, home))
+
+    async def wait_for_free(self, loader: WorkerLoader, home: Home) -> None:
+        """Host.wait_for_free."""
+        while not self._free(loader, home):
+            await self._worker_came.wait()
 
     def _free(self, loader: WorkerLoader, home: Home) -> list[WorkerClient]:
         return [

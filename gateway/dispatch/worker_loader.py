@@ -59,6 +59,9 @@ class Host(Protocol):
         """How many live workers of the home have no copy of this version."""
         ...
 
+    async def wait_for_free(self, loader: "WorkerLoader", home: Home) -> None:
+        """Returns when there is one."""
+
     def next_handle(self) -> int:
         """A servable handle that was never used before."""
         ...
@@ -167,6 +170,18 @@ class WorkerLoader:
         for copy in self._copies:
             if copy.replica is None:  # its worker is away, or died while the others were loading
                 self._begin_restoring(copy)
+        self.fit_home()
+
+    def fit_home(self) -> None:
+        """Has the copies made that the home has come to want since the load: a worker has joined it.
+
+        Copies whose worker has left it for good wait for the next one.
+        """
+        if self._state is not LoaderState.LOADED or self._home is None:
+            return
+        for _ in range(self._home.num_replicas - len(self._copies)):
+            self._copies.append(_Copy())
+            self._begin_restoring(self._copies[-1])
 
     async def unload(self) -> None:
         """Loader.unload: returns when the workers have freed the version, or have ended. Raises ServingError."""
@@ -271,6 +286,8 @@ class WorkerLoader:
             raise RuntimeError("a version that was never loaded is to be loaded again")
         retry_s = MIN_RETRY_S
         while self._state is LoaderState.LOADED:
+            # As long as that takes: a worker that comes is not to wait for the next try.
+            await self._host.wait_for_free(self, home)
             try:
                 await self._load_copy(copy, home)
             except ServingError as error:

@@ -389,6 +389,63 @@ def test_where_workers_may_be_away_one_copy_is_enough_and_the_others_come_with_t
     run(scenario)
 
 
+def test_a_worker_that_joins_a_home_gets_a_copy_and_one_that_has_left_is_waited_for_without_end() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", num_replicas=1, may_lack=True), wait_for_worker_s=0.0)
+        home, first, loader = scene.homes.home, scene.up("worker-0"), scene.loader()
+        await loader.load()
+        home.workers, home.num_replicas = frozenset({"worker-0", "worker-1"}), 2
+        joined = scene.up("worker-1")
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+        scene.down(first)
+        home.workers, home.num_replicas = frozenset({"worker-1"}), 1
+        scene.down(joined)
+        home.workers = frozenset()
+        await turns()
+        assert loader.state is LoaderState.LOST
+        # All were gone; the next one to join is loaded at once, not at the next try of some later minute.
+        home.workers = frozenset({"worker-0"})
+        scene.up("worker-0")
+        await turns()
+        assert (workers_of(loader), loader.state) == ({"worker-0"}, LoaderState.LOADED)
+        await loader.unload()
+
+    run(scenario)
+
+
+def test_a_worker_that_joins_while_a_version_loads_gets_its_copy_after_that() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", num_replicas=1, may_lack=True))
+        home, first, loader = scene.homes.home, scene.up("worker-0"), scene.loader()
+        first.may_load.clear()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        home.workers, home.num_replicas = frozenset({"worker-0", "worker-1"}), 2
+        scene.up("worker-1")
+        await turns()
+        first.may_load.set()
+        await loading
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+
+    run(scenario)
+
+
+def test_a_version_with_fewer_copies_than_workers_moves_to_another_one_when_its_own_leaves() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", "worker-1", num_replicas=1, may_lack=True))
+        first, loader = scene.up("worker-0"), scene.loader()
+        scene.up("worker-1")
+        await loader.load()
+        assert workers_of(loader) == {"worker-0"}
+        scene.down(first)
+        await turns()
+        assert workers_of(loader) == {"worker-1"}
+
+    run(scenario)
+
+
 def test_one_copy_that_cannot_be_loaded_fails_the_load_and_frees_the_others() -> None:
     async def scenario() -> None:
         scene = two_copies()
