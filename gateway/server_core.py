@@ -125,7 +125,7 @@ class ServerCore:
             plan.worker_options,
             lambda worker: (
                 RemoteSupervisor(
-                    worker, self._context, loop, self._placement.remove_worker, self._dispatcher.worker_load
+                    worker, self._context, loop, self._placement.take_leave, self._dispatcher.worker_load
                 )
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)

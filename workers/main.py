@@ -17,6 +17,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 import zmq
@@ -40,6 +41,7 @@ EXIT_CANNOT_WORK = 78
 
 # How long a gateway may take, after SIGTERM, to have everything answered that it has sent and to send nothing more.
 LEAVE_TIMEOUT_S = 20.0
+SIGNAL_INTERVAL_S = 0.5
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -152,6 +154,16 @@ def start_gatekeeper(context: "zmq.Context[zmq.Socket[bytes]]", secret_key: byte
     return gatekeeper
 
 
+def next_end(ends: "queue.SimpleQueue[str]", timeout_s: float | None) -> str:
+    """Why the worker is to end now; on the main thread, which looks up now and then: Python runs handlers of signals on
+    it alone, and the system may have given the signal to another thread, which wakes nobody."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while deadline_s is None or time.monotonic() < deadline_s:
+        with contextlib.suppress(queue.Empty):
+            return ends.get(timeout=SIGNAL_INTERVAL_S)
+    return f"the gateway's silence for {timeout_s:g} s"
+
+
 def told(data_loop: DataLoop) -> str:
     """What became of the requests, for the log."""
     dropped = {
@@ -228,11 +240,10 @@ def main(argv: list[str] | None = None) -> int:
     commands.start()
     if arguments.listen:
         logger.info("%s waits for its gateway at %s", arguments.name, arguments.listen)
-    why = ends.get()
+    why = next_end(ends, None)
     if why == "SIGTERM" and commands.say_leaving():
         # Else requests would be on their way that find nobody. A second signal does not wait.
-        with contextlib.suppress(queue.Empty):
-            why = f"SIGTERM and {ends.get(timeout=LEAVE_TIMEOUT_S)}"
+        why = f"SIGTERM and {next_end(ends, LEAVE_TIMEOUT_S)}"
     data_loop.drain()
     data_loop.stop()
     commands.stop()

@@ -10,7 +10,7 @@ Source: zmq_socket_monitor(3), which tells of the connection's end.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
@@ -41,12 +41,12 @@ class RemoteSupervisor:
         options: WorkerOptions,
         context: "zmq.Context[zmq.Socket[bytes]]",
         loop: asyncio.AbstractEventLoop,
-        on_leaving: OnDown,
+        on_leaving: Callable[[WorkerClient, ServingError], Awaitable[None]],
         load_of: Callable[[WorkerClient], tuple[int, int]],
     ) -> None:
         """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none.
 
-        ``on_leaving``: a worker that is up is to get nothing new; it goes down later, as listeners hear. ``load_of``:
+        ``on_leaving`` has a worker that is up get nothing new; it goes down later, as listeners hear. ``load_of``:
         (requests handed to it, requests waiting for it).
         """
         address = parse_address(options.address)
@@ -207,7 +207,7 @@ class RemoteSupervisor:
             await client.await_leaving()
             self._is_leaving = True
             logger.info("%s at %s is leaving, by its own side's word", self.name, self._options.address)
-            self._on_leaving(client, self._cause("is leaving"))
+            await self._on_leaving(client, self._cause("is leaving"))
             while any(self._load_of(client)):  # noqa: ASYNC110 - the threads that know have no Python
                 await asyncio.sleep(LEAVE_INTERVAL_S)
             await client.stop(BYE_TIMEOUT_S)
