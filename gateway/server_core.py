@@ -124,9 +124,7 @@ class ServerCore:
             plan.slots,
             plan.worker_options,
             lambda worker: (
-                RemoteSupervisor(
-                    worker, self._context, loop, self._placement.take_leave, self._dispatcher.worker_load
-                )
+                RemoteSupervisor(worker, self._context, loop, self._placement.take_leave, self._dispatcher.worker_load)
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
             ),

@@ -9,6 +9,9 @@ import socket
 import sys
 from typing import Any
 
+from tensorgate.gateway import main as gateway
+from tensorgate.gateway.dispatch import remote_supervisor, worker_discovery
+
 NAME = "workers.test"
 RESOLVE_INTERVAL_S = 0.2
 START_WAIT_S = 10.0
@@ -18,9 +21,6 @@ WORKER_WAIT_S = 60.0
 
 def main() -> int:
     """As the gateway's, after the first argument."""
-    from tensorgate.gateway import main as gateway  # noqa: PLC0415  (tests read NAME and need no gateway for that)
-    from tensorgate.gateway.dispatch import remote_supervisor, worker_discovery  # noqa: PLC0415
-
     path = pathlib.Path(sys.argv[1])
     system = socket.getaddrinfo
 

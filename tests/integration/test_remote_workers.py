@@ -189,6 +189,14 @@ def test_what_cannot_be_refuses_the_start(
     assert complaint in server.log
 
 
+def test_a_worker_without_a_gateway_ends_at_once_by_sigterm(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    worker.wait_until_it_listens()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert "ends by SIGTERM: 0 requests answered" in worker.log
+
+
 def test_a_worker_that_others_reach_wants_a_key(tmp_path: pathlib.Path) -> None:
     command = [*python_command("tensorgate.workers.main"), "--listen=tcp://0.0.0.0:9900"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Workers that a name stands for: they join and leave under load, all go and one comes back, and an answer may lack one.
+"""Workers that a name stands for: they join and leave under load, all go and one comes back, an answer may lack one.
 
 Loopback has many addresses, so every worker of a test has its own at one port, as those of a name have in earnest.
 """
@@ -110,9 +110,7 @@ def workers_on_the_page(server: ModelServer) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_workers_join_and_leave_under_load_and_no_request_fails(
-    scene: Scene, model_config: Callable[..., str]
-) -> None:
+def test_workers_join_and_leave_under_load_and_no_request_fails(scene: Scene, model_config: Callable[..., str]) -> None:
     first = scene.worker(ONE)
     scene.resolves_to(ONE)
     server = scene.server(model_config("half_plus_two"))

@@ -48,7 +48,8 @@ def test_an_address_of_this_machine_alone_needs_no_key(text: str, is_loopback: b
 @pytest.mark.parametrize(
     "text",
     ["", "tcp://", "tcp://h", "tcp://h:", "tcp://h:0", "tcp://h:65534", "tcp://h:9x", "ipc:///x", "h:1", "tcp://*:1",
-     "tcp://[::x]:1", "tcp://[1.2.3.4]:1", "tcp://[]:1", "tcp://::1:1", "tcp://[fd00::7]", "tcp://h:1/", "tcp://h;x:1", " tcp://h:1", "tcp://h:1\n"],
+     "tcp://[::x]:1", "tcp://[1.2.3.4]:1", "tcp://[]:1", "tcp://::1:1", "tcp://[fd00::7]",
+     "tcp://h:1/", "tcp://h;x:1", " tcp://h:1", "tcp://h:1\n"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ServingError, match="a worker's address is tcp://HOST:PORT") as raised:
