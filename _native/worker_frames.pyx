@@ -8,7 +8,7 @@ Source: the frames' headers are those of frame_header.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, strchr, strlen
 
 from tensorgate._native.byte_writer cimport writer_free
 from tensorgate._native.dispatcher_state cimport Dispatcher
@@ -48,6 +48,8 @@ from tensorgate._native.zmq_api cimport (
 cdef enum:
     # A worker binds its endpoints some time after it was started; connecting is tried this often.
     RECONNECT_INTERVAL_MS = 10
+    # Of zmq.h; names then stand for their IPv6 addresses alone, so it is for addresses that are such.
+    ZMQ_IPV6 = 42
     MAX_COPIED_BYTES = 4 * 1024 * 1024
 
 cdef const char* MISPLACED_TEXT = "The worker's reply is not where it says, in the memory that it shares with us."
@@ -66,6 +68,7 @@ cdef bint _connect(Line* line, void* socket, const char* endpoint, const LineOpt
         socket is not NULL
         and (options.secret_key[0] == 0 or use_curve_as_client(socket, options.public_key, options.secret_key))
         and set_option(socket, ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+        and (strchr(endpoint, b"[") is NULL or set_option(socket, ZMQ_IPV6, 1))
         and zmq.connect(socket, endpoint) == 0
     )
 

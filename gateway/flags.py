@@ -333,7 +333,8 @@ OWN_FLAGS = (
         "workers",
         _STRING,
         "",
-        "Comma list of tcp://HOST:PORT: workers on the network (tensorgate-worker --listen), in place of own ones.",
+        "Comma list of tcp://HOST:PORT, workers on the network (tensorgate-worker --listen) in place of own ones, and"
+        " dns://NAME:PORT: each address of NAME is a worker, and NAME is resolved again and again.",
     ),
     Flag("worker_key_file", _STRING, "", "File with the key that this server and its workers on the network share."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),

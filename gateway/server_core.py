@@ -26,14 +26,13 @@ from tensorgate.gateway.core.aspired_versions_manager import AspiredVersionsMana
 from tensorgate.gateway.core.basic_manager import BasicManager
 from tensorgate.gateway.core.clock import Clock
 from tensorgate.gateway.core.event_bus import EventBus
-from tensorgate.gateway.core.resource_tracker import ResourceTracker
 from tensorgate.gateway.core.servable_id import ServableId
 from tensorgate.gateway.core.servable_state import ServableState
 from tensorgate.gateway.core.servable_state_monitor import ServableStateMonitor
-from tensorgate.gateway.core.source import ServableData
 from tensorgate.gateway.credentials import Credentials
 from tensorgate.gateway.current_config import CurrentConfig, servables_of
 from tensorgate.gateway.dispatch.dispatcher import Dispatcher, DispatchLimits
+from tensorgate.gateway.dispatch.name_resolver import NameResolver
 from tensorgate.gateway.dispatch.placement import Placement
 from tensorgate.gateway.dispatch.remote_supervisor import RemoteSupervisor
 from tensorgate.gateway.dispatch.route_publisher import RoutePublisher
@@ -41,6 +40,7 @@ from tensorgate.gateway.dispatch.route_table import RouteTable
 from tensorgate.gateway.dispatch.run_directory import RunDirectory
 from tensorgate.gateway.dispatch.supervisor import Supervisor
 from tensorgate.gateway.dispatch.worker_client import LoadOptions, WorkerClient
+from tensorgate.gateway.dispatch.worker_discovery import WorkerDiscovery
 from tensorgate.gateway.dispatch.worker_memory import make_worker_memory
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool
 from tensorgate.gateway.model_admin import ModelAdmin
@@ -62,7 +62,7 @@ from tensorgate.gateway.rpc.reflection import ReflectionService
 from tensorgate.gateway.rpc.reserved_addresses import reserved_addresses
 from tensorgate.gateway.rpc.services import make_handlers
 from tensorgate.gateway.sources.file_system_storage_path_source import FileSystemStoragePathSource
-from tensorgate.gateway.sources.resource_estimate import estimated_bytes
+from tensorgate.gateway.sources.resource_estimate import tracker_of_files
 from tensorgate.gateway.worker_plan import WorkerPlan, num_cores
 from tensorgate.protos.status_codes import ServingError
 from tensorgate.protos.tensorgate.config import model_settings_pb2
@@ -117,13 +117,14 @@ class ServerCore:
             plan.slots,
             plan.worker_options,
             lambda worker: (
-                RemoteSupervisor(worker, self._context, loop)
+                RemoteSupervisor(worker, self._context, loop, self._placement.take_leave, self._dispatcher.worker_load)
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
             ),
             plan.settings_of,
             WORKER_STOP_TIMEOUT_S,
         )
+        self._discovery = WorkerDiscovery(plan.services, self._pool, NameResolver)
         # Where versions have workers of their own, those start with them.
         self._starts_workers_first = plan.isolation is Isolation.DEVICE
         self._placement = Placement(self._pool, self._give_up)
@@ -162,7 +163,7 @@ class ServerCore:
             RoutePublisher(self._route_table),
             clock,
             load_retry_interval_s=options.load_retry_interval_s,
-            resources=_resource_tracker(options.model_memory_budget_bytes, plan),
+            resources=tracker_of_files(options.model_memory_budget_bytes, self._pool.num_replicas),
         )
         config = CurrentConfig(options.model_server_config, options.models, options.model_settings)
         self._source = FileSystemStoragePathSource(
@@ -314,6 +315,7 @@ class ServerCore:
                 self._console = None
         self._data_plane.start()
         if self._starts_workers_first:
+            await self._discovery.start()
             await self._pool.start()
         await self._source.start()
         await self._model_config.wait_for_first_models()
@@ -339,6 +341,7 @@ class ServerCore:
         """Drains: accepts nothing new, finishes what is in flight within ``grace_s``, then ends workers and sockets."""
         loop = asyncio.get_running_loop()
         self._credentials.stop_watching()
+        self._discovery.stop()
         self._view.readiness.begin_shutdown()
         rest = self._rest
         # First, since a reload may wait for longer than the grace.
@@ -362,14 +365,3 @@ class ServerCore:
         # Blocks until ZeroMQ's thread has closed its sockets, all with LINGER 0.
         await loop.run_in_executor(None, self._context.term)
         self._run_directory.remove()
-
-
-def _resource_tracker(budget_bytes: int, plan: WorkerPlan) -> ResourceTracker | None:
-    """None where there is no budget."""
-    if budget_bytes == 0:
-        return None
-
-    async def estimate(data: ServableData) -> int:
-        return plan.num_replicas(data.id.name) * await asyncio.to_thread(estimated_bytes, data.path)
-
-    return ResourceTracker(budget_bytes, estimate)

@@ -6,7 +6,7 @@ checked at start; pure after that, for the edge loop's thread.
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tensorgate.gateway.admission import limits_of
@@ -20,7 +20,7 @@ from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorgate.protos.tensorgate.config import model_settings_pb2
 from tensorgate.protos.tensorgate.config.model_settings_pb2 import ModelSettings
-from tensorgate.protos.worker_network import check_key, parse_address, read_worker_key
+from tensorgate.protos.worker_network import WorkerService, check_key, parse_address, parse_service, read_worker_key
 
 logger = logging.getLogger("tensorgate.worker_plan")
 
@@ -33,7 +33,7 @@ _THREAD_SETTINGS = ("num_execution_threads", "intra_op_parallelism_threads", "in
 
 
 class WorkerPlan:
-    """``slots``, and by slot or by a model's name what holds there."""
+    """``slots`` known at start, ``services`` that find others, and by slot or by a model's name what holds there."""
 
     def __init__(
         self,
@@ -53,10 +53,14 @@ class WorkerPlan:
         self._model_settings_of = model_settings_of
         self._num_cpus = num_cpus
         self._is_throttled = num_cpus < num_cores
-        self.slots = _remote_slots(options) or slots_of(options.devices, options.num_workers)
+        self.services, self.slots = _on_network(options.workers)
+        if not options.workers:
+            self.slots = slots_of(options.devices, options.num_workers)
+        elif options.devices or options.num_workers > 1:
+            raise _invalid("--workers names all workers: neither --devices nor --num_workers can be given with it")
         self.isolation = Isolation(options.worker_isolation)
         self._key = read_worker_key(options.worker_key_file) if options.worker_key_file else None
-        check_key([parse_address(address) for address in options.workers], self._key)
+        check_key([*(parse_address(slot.address) for slot in self.slots if slot.address), *self.services], self._key)
         self.check(options.model_settings)
         shares_device = options.num_workers > 1 or any(
             self._isolation_of(settings) is not Isolation.DEVICE
@@ -84,7 +88,7 @@ class WorkerPlan:
             num_execution_threads=options.num_execution_threads or self._num_cpus,
             command=options.worker_command,
             op_libraries=options.op_libraries,
-            environment=self._environments[slot.device],
+            environment={} if slot.address else self._environments[slot.device],
             heartbeat_timeout_s=options.worker_heartbeat_timeout_s,
             uses_stream=options.worker_transport == "stream",
             stuck_timeout_s=options.worker_stuck_timeout_s,
@@ -98,12 +102,6 @@ class WorkerPlan:
         return WorkerSettings(
             self._isolation_of(settings), settings.replicas, frozenset(settings.workers), settings.num_execution_threads
         )
-
-    def num_replicas(self, name: str) -> int:
-        """Copies that each version of a model gets."""
-        settings = self.settings_of(name)
-        num_slots = len(settings.slots or self.slots)
-        return min(settings.num_replicas or num_slots, num_slots)
 
     def load_options(self, name: str, options: LoadOptions) -> LoadOptions:
         """``options`` with what a model has of its own, and with threads for the processors granted."""
@@ -133,7 +131,7 @@ class WorkerPlan:
     def _check(self, settings: ModelSettings) -> None:
         if self._options.workers and self._isolation_of(settings) is not Isolation.DEVICE:
             raise _invalid("worker_isolation is DEVICE with --workers: no process is started for a model or a version")
-        names = [slot.name for slot in self.slots]
+        names = [*(slot.name for slot in self.slots), *(service.text for service in self.services)]
         for name in settings.workers:
             if name not in names:
                 raise _invalid(f"{whose(settings)} name the worker {name!r}; there are {', '.join(names)}")
@@ -151,11 +149,12 @@ class WorkerPlan:
             raise _invalid(f"{whose(settings)} set golden_tolerance to {settings.golden_tolerance}, below 0")
 
 
-def _remote_slots(options: ServerOptions) -> tuple[Slot, ...]:
-    """Of the workers on the network; none without --workers. Raises ServingError INVALID_ARGUMENT."""
-    if options.workers and (options.devices or options.num_workers > 1):
-        raise _invalid("--workers names all workers: neither --devices nor --num_workers can be given with it")
-    return tuple(Slot(f"worker-{number}", "", address) for number, address in enumerate(options.workers))
+def _on_network(workers: Sequence[str]) -> tuple[tuple[WorkerService, ...], tuple[Slot, ...]]:
+    """Those of --workers that are names of several, and slots for the others. Raises ServingError INVALID_ARGUMENT."""
+    services = [each for each in workers if each.startswith("dns:")]
+    addresses = [each for each in workers if each not in services]
+    slots = tuple(Slot(f"worker-{number}", "", address) for number, address in enumerate(addresses))
+    return tuple(map(parse_service, dict.fromkeys(services))), slots
 
 
 def num_cores() -> int:

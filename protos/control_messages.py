@@ -13,6 +13,7 @@ of each command are in the table below; surplus ones are ignored, so that a newe
 | profile | duration_ms | xspace, has_events |
 | end_profile | – | – |
 | weigh | weights | – |
+| await_leaving | – | –, once somebody else than the gateway wants the worker to end |
 | stop | – | – |
 """
 
@@ -55,6 +56,7 @@ REQUEST_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "profile": {"duration_ms": int},
     "end_profile": {},
     "weigh": {"weights": dict},  # of models, by name; 1 for those that it does not have
+    "await_leaving": {},
     "stop": {},
 }
 
@@ -67,6 +69,7 @@ REPLY_FIELDS: Mapping[str, Mapping[str, type[Any]]] = {
     "profile": {"xspace": bytes, "has_events": bool},  # a serialized tensorflow.profiler.XSpace
     "end_profile": {},
     "weigh": {},
+    "await_leaving": {},
     "stop": {},
 }
 

@@ -78,6 +78,7 @@ class CommandServer:
         self._loaders = ThreadPoolExecutor(MAX_LOADER_THREADS, thread_name_prefix="loader")
         self._profiler = Profiler()
         self._stopping = False
+        self._say_leaving: Answer | None = None
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
         self._handlers: dict[str, Callable[[ControlRequest, Answer], None]] = {
             "hello": self._hello,
@@ -87,6 +88,7 @@ class CommandServer:
             "unload": self._unload,
             "profile": self._profile,
             "end_profile": self._end_profile,
+            "await_leaving": self._await_leaving,
             "stop": self._stop,
         }
 
@@ -99,6 +101,16 @@ class CommandServer:
         self._thread.join()
         self._profiler.stop()
         self._loaders.shutdown(wait=True, cancel_futures=True)
+
+    def say_leaving(self) -> bool:
+        """Tells the gateway that the worker is to end; False if it has not asked to be told, and will not say stop.
+
+        From any thread.
+        """
+        if self._say_leaving is None:
+            return False
+        self._say_leaving({})
+        return True
 
     def unload_all(self) -> None:
         """Closes every version that is loaded; after ``stop``, and once the data loop runs nothing any more. Blocks."""
@@ -286,6 +298,9 @@ class CommandServer:
     def _end_profile(self, _request: ControlRequest, answer: Answer) -> None:
         self._profiler.end()
         answer({})
+
+    def _await_leaving(self, _request: ControlRequest, answer: Answer) -> None:
+        self._say_leaving = answer
 
     def _stop(self, _request: ControlRequest, answer: Answer) -> None:
         answer({})

@@ -8,6 +8,7 @@ With --listen somebody else starts it, on any machine, and starts it again when 
 """
 
 import argparse
+import contextlib
 import hmac
 import logging
 import os
@@ -16,6 +17,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 import zmq
@@ -36,6 +38,10 @@ logger = logging.getLogger("tensorgate.worker")
 
 # Exit status of a worker that cannot work on this machine, however often it is started (EX_CONFIG of sysexits.h).
 EXIT_CANNOT_WORK = 78
+
+# How long a gateway may take, after SIGTERM, to have everything answered that it has sent and to send nothing more.
+LEAVE_TIMEOUT_S = 20.0
+SIGNAL_INTERVAL_S = 0.5
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,11 +119,15 @@ def end_at_once(why: str) -> None:
     os._exit(1)
 
 
-def listen_on_network(arguments: argparse.Namespace) -> bytes:
-    """Fills in what else a gateway gives; the secret key, or nothing. Raises ServingError."""
+def listen_on_network(arguments: argparse.Namespace, context: "zmq.Context[zmq.Socket[bytes]]") -> bytes:
+    """Fills in what else a gateway gives, also for the context's sockets; the secret key, or nothing.
+
+    Raises ServingError.
+    """
     address = parse_address(arguments.listen)
     key = read_worker_key(arguments.worker_key_file) if arguments.worker_key_file else None
     check_key([address], key)
+    context.set(zmq.IPV6, int(address.is_ipv6))
     arguments.control_endpoint, arguments.data_endpoint = address.control, address.data
     arguments.cancel_endpoint = address.cancel
     # Of this incarnation alone: what a gateway sent to another one is refused.
@@ -144,6 +154,16 @@ def start_gatekeeper(context: "zmq.Context[zmq.Socket[bytes]]", secret_key: byte
     return gatekeeper
 
 
+def next_end(ends: "queue.SimpleQueue[str]", timeout_s: float | None) -> str:
+    """Why the worker is to end now; on the main thread, which looks up now and then: Python runs handlers of signals on
+    it alone, and the system may have given the signal to another thread, which wakes nobody."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while deadline_s is None or time.monotonic() < deadline_s:
+        with contextlib.suppress(queue.Empty):
+            return ends.get(timeout=SIGNAL_INTERVAL_S)
+    return f"the gateway's silence for {timeout_s:g} s"
+
+
 def told(data_loop: DataLoop) -> str:
     """What became of the requests, for the log."""
     dropped = {
@@ -160,10 +180,11 @@ def told(data_loop: DataLoop) -> str:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     secret_key, lease = b"", None
     if arguments.listen:
         try:
-            secret_key = listen_on_network(arguments)
+            secret_key = listen_on_network(arguments, context)
         except ServingError as error:
             logger.error("%s", error.message)
             return EXIT_CANNOT_WORK
@@ -183,7 +204,6 @@ def main(argv: list[str] | None = None) -> int:
     except LibraryError as error:
         logger.error("%s", error)
         return EXIT_CANNOT_WORK
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     requests, replies = map_shared_memory(arguments)
     gatekeeper = start_gatekeeper(context, secret_key) if secret_key else None
     data_loop = DataLoop(
@@ -220,7 +240,10 @@ def main(argv: list[str] | None = None) -> int:
     commands.start()
     if arguments.listen:
         logger.info("%s waits for its gateway at %s", arguments.name, arguments.listen)
-    why = ends.get()
+    why = next_end(ends, None)
+    if why == "SIGTERM" and commands.say_leaving():
+        # Else requests would be on their way that find nobody. A second signal does not wait.
+        why = f"SIGTERM and {next_end(ends, LEAVE_TIMEOUT_S)}"
     data_loop.drain()
     data_loop.stop()
     commands.stop()

@@ -20,11 +20,13 @@ class Slot:
     """A place for a worker: the name by which settings choose it, and its device.
 
     An empty ``device`` is whatever TensorFlow finds. ``address``: of a worker on the network; empty: we start it.
+    ``service``: the name, as dns://NAME:PORT, by which the address was found; settings choose it by that.
     """
 
     name: str
     device: str
     address: str = ""
+    service: str = ""
 
 
 def slots_of(devices: str, num_workers: int) -> tuple[Slot, ...]:

@@ -59,6 +59,7 @@ class Placement:
         # Both keep the order in which things came: workers that are equally busy are taken in that order.
         self._loaders: dict[WorkerClient, dict[WorkerLoader, None]] = {}
         self._made: weakref.WeakSet[WorkerLoader] = weakref.WeakSet()
+        self._leaving: set[WorkerClient] = set()
         self._worker_came = asyncio.Event()
         self._suspects = asyncio.Lock()
         self._last_handle = 0
@@ -106,14 +107,25 @@ class Placement:
         self._loaders[worker] = {}
         self._worker_came.set()
         self._worker_came = asyncio.Event()
+        if not self._closed:
+            for loader in list(self._made):
+                loader.fit_home()
         self._look_for_trouble()
 
     def remove_worker(self, worker: WorkerClient, cause: ServingError) -> None:
         """A worker is down: its loaders lose it. Does nothing for a worker that is not known."""
+        self._leaving.discard(worker)
         for loader in self._loaders.pop(worker, {}):
             if not self._closed:
                 loader.worker_lost(worker, cause)
         self._look_for_trouble()
+
+    async def take_leave(self, worker: WorkerClient, cause: ServingError) -> None:
+        """A worker is to end: returns when no request is sent to it any more, which is when others have its versions,
+        if there are others. RemoteSupervisor's on_leaving."""
+        self._leaving.add(worker)
+        await asyncio.gather(*(loader.leave(worker) for loader in self._loaders.get(worker, {})))
+        self.remove_worker(worker, cause)
 
     def _look_for_trouble(self) -> None:
         lost = sorted(str(loader.servable_id) for loader in self._made if loader.state is LoaderState.LOST)
@@ -162,9 +174,16 @@ class Placement:
         """Host.num_free."""
         return len(self._free(loader, home))
 
+    async def wait_for_free(self, loader: WorkerLoader, home: Home) -> None:
+        """Host.wait_for_free."""
+        while not self._free(loader, home):
+            await self._worker_came.wait()
+
     def _free(self, loader: WorkerLoader, home: Home) -> list[WorkerClient]:
         return [
-            worker for worker, loaders in self._loaders.items() if worker.name in home.workers and loader not in loaders
+            worker
+            for worker, loaders in self._loaders.items()
+            if worker.name in home.workers and loader not in loaders and worker not in self._leaving
         ]
 
     def next_handle(self) -> int:

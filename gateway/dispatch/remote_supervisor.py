@@ -2,13 +2,15 @@
 
 Beside both lines, in the place of a Supervisor. Owned by the edge loop's thread. A worker is up from its answer to
 hello to the end of its connection or of its answers; what then answers at its address is another incarnation, with
-nothing loaded: a worker ends when its gateway is silent.
+nothing loaded: a worker ends when its gateway is silent. One that its own side wants to end says so first, is given
+nothing more, and ends when it has answered all that it was given.
 
 Source: zmq_socket_monitor(3), which tells of the connection's end.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
@@ -27,6 +29,8 @@ HELLO_TIMEOUT_S = 5.0
 START_WAIT_S = 20.0
 # How long a worker may take to agree to its end when it has no time to finish what is in flight.
 BYE_TIMEOUT_S = 1.0
+# How often it is looked whether a worker that is leaving has answered everything.
+LEAVE_INTERVAL_S = 0.05
 
 
 class RemoteSupervisor:
@@ -37,13 +41,22 @@ class RemoteSupervisor:
         options: WorkerOptions,
         context: "zmq.Context[zmq.Socket[bytes]]",
         loop: asyncio.AbstractEventLoop,
+        on_leaving: Callable[[WorkerClient, ServingError], Awaitable[None]],
+        load_of: Callable[[WorkerClient], tuple[int, int]],
     ) -> None:
-        """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none."""
+        """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none.
+
+        ``on_leaving`` has a worker that is up get nothing new; it goes down later, as listeners hear. ``load_of``:
+        (requests handed to it, requests waiting for it).
+        """
         address = parse_address(options.address)
         self._endpoints = WorkerEndpoints(address.data, address.control, address.cancel, key=options.key)
         self._options = options
         self._context = context
         self._loop = loop
+        self._on_leaving = on_leaving
+        self._load_of = load_of
+        self._is_leaving = False
         self._listeners: list[tuple[OnUp, OnDown]] = []
         self._worker: WorkerClient | None = None
         self._num_starts = 0
@@ -95,6 +108,7 @@ class RemoteSupervisor:
     async def stop(self, timeout_s: float) -> None:
         """Asks the worker to finish what is in flight and end, if it is up, and lets it go. Idempotent."""
         self._stopping.set()
+        self._first_up.set()  # for a start that waits for it still
         if self._task is None:
             return
         worker = self._worker
@@ -137,20 +151,22 @@ class RemoteSupervisor:
         client.watch_connection(lambda: self._lose(lost, "has closed its connection"))
         self._come_up(client)
         watching = self._loop.create_task(self._watch(client, lost), name=f"heartbeat {self.name}")
+        leaving = self._loop.create_task(self._see_off(client), name=f"see off {self.name}")
         stopping = self._loop.create_task(self._stopping.wait())
         ends: set[asyncio.Future[Any]] = {lost, stopping}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not lost.done():
             # The end of the connection tells that the worker has agreed, and finished.
             await asyncio.wait({lost}, timeout=self._options.heartbeat_timeout_s)
-        for task in (watching, stopping):
+        for task in (watching, leaving, stopping):
             task.cancel()
-        await asyncio.wait({watching, stopping})
+        await asyncio.wait({watching, leaving, stopping})
         self._go_down(client, lost.result() if lost.done() else self._cause("was let go"))
 
     def _come_up(self, client: WorkerClient) -> None:
         info = client.info
         self._num_starts += 1
+        self._is_leaving = False
         logger.info(
             "%s is up at %s: TensorFlow %s, %d execution threads, pid %d there",
             self.name,
@@ -167,7 +183,8 @@ class RemoteSupervisor:
     def _go_down(self, client: WorkerClient, cause: ServingError) -> None:
         self._worker = None
         self._last_end = cause.message
-        logger.log(logging.INFO if self._stopping.is_set() else logging.ERROR, "%s", cause.message)
+        is_expected = self._stopping.is_set() or self._is_leaving
+        logger.log(logging.INFO if is_expected else logging.ERROR, "%s", cause.message)
         # What it answered before it was lost is as good as any answer.
         client.drain()
         for _, on_down in self._listeners:
@@ -183,6 +200,20 @@ class RemoteSupervisor:
                 self._lose(lost, f"does not answer its heartbeat ({error.message})")
                 return
             await asyncio.sleep(self._options.heartbeat_interval_s)
+
+    async def _see_off(self, client: WorkerClient) -> None:
+        """Waits until the worker wants to end, takes everything from it, and lets it go."""
+        try:
+            await client.await_leaving()
+            self._is_leaving = True
+            logger.info("%s at %s is leaving, by its own side's word", self.name, self._options.address)
+            await self._on_leaving(client, self._cause("is leaving"))
+            while any(self._load_of(client)):  # noqa: ASYNC110 - the threads that know have no Python
+                await asyncio.sleep(LEAVE_INTERVAL_S)
+            await client.stop(BYE_TIMEOUT_S)
+        except ServingError as error:
+            # It is lost, which is told elsewhere, or of a version that does not say that it leaves.
+            logger.debug("%s: %s", self.name, error.message)
 
     def _lose(self, lost: "asyncio.Future[ServingError]", how: str) -> None:
         if not lost.done():

@@ -277,6 +277,10 @@ class WorkerClient:
         """Ends the trace that is being taken, if one is, before its time. Raises ServingError."""
         await self.command("end_profile", {}, timeout_s)
 
+    async def await_leaving(self) -> None:
+        """Returns when whoever runs the worker wants it to end: it is to be told ``stop`` soon. Raises ServingError."""
+        await self.command("await_leaving", {}, None)
+
     async def stop(self, timeout_s: float) -> None:
         """Asks the worker to finish what is in flight and exit; returns when it has agreed. Raises ServingError."""
         await self.command("stop", {}, timeout_s)
@@ -338,5 +342,7 @@ def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, key: Work
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+    # Only there: with it names stand for their IPv6 addresses alone.
+    socket.set(zmq.IPV6, int("[" in endpoint))
     socket.connect(endpoint)
     return socket

@@ -59,6 +59,9 @@ class Host(Protocol):
         """How many live workers of the home have no copy of this version."""
         ...
 
+    async def wait_for_free(self, loader: "WorkerLoader", home: Home) -> None:
+        """Returns when there is one."""
+
     def next_handle(self) -> int:
         """A servable handle that was never used before."""
         ...
@@ -85,12 +88,13 @@ class LoaderState(Enum):
 class _Copy:
     """One copy of the version: the worker that has it or is loading it, and the attempts to get it there."""
 
-    __slots__ = ("is_loading", "last_crash", "num_crashes", "replica", "restoring", "worker")
+    __slots__ = ("is_leaving", "is_loading", "last_crash", "num_crashes", "replica", "restoring", "worker")
 
     def __init__(self) -> None:
         self.worker: WorkerClient | None = None
         self.replica: Replica | None = None  # once it is loaded
         self.is_loading = False
+        self.is_leaving = False  # another copy has been made for it
         self.restoring: asyncio.Task[None] | None = None
         self.num_crashes = 0
         self.last_crash = ""
@@ -157,7 +161,10 @@ class WorkerLoader:
         num_now = max(1, self._host.num_free(self, home)) if home.may_lack else len(self._copies)
         loads = (self._load_copy(copy, home) for copy in self._copies[:num_now])
         outcomes = await asyncio.gather(*loads, return_exceptions=True)
-        failure = next((each for each in outcomes if isinstance(each, BaseException)), None)
+        failures = [each for each in outcomes if isinstance(each, BaseException)]
+        if home.may_lack and self._replicas:  # a worker that went away meanwhile is one that is away
+            failures = [each for each in failures if not _is_unavailable(each)]
+        failure = failures[0] if failures else None
         if failure is None and not self._replicas:
             failure = ServingError(Code.UNAVAILABLE, f"every worker died just after it had loaded {self._data.id}")
         if failure is not None:
@@ -167,6 +174,18 @@ class WorkerLoader:
         for copy in self._copies:
             if copy.replica is None:  # its worker is away, or died while the others were loading
                 self._begin_restoring(copy)
+        self.fit_home()
+
+    def fit_home(self) -> None:
+        """Has the copies made that the home has come to want since the load: a worker has joined it.
+
+        Copies whose worker has left it for good wait for the next one.
+        """
+        if self._state is not LoaderState.LOADED or self._home is None:
+            return
+        for _ in range(self._home.num_replicas - len(self._copies)):
+            self._copies.append(_Copy())
+            self._begin_restoring(self._copies[-1])
 
     async def unload(self) -> None:
         """Loader.unload: returns when the workers have freed the version, or have ended. Raises ServingError."""
@@ -203,7 +222,7 @@ class WorkerLoader:
 
     def worker_lost(self, worker: WorkerClient, cause: ServingError) -> None:
         """Placement: a worker in use has died. A load under way fails by itself; a copy that was loaded is restored."""
-        for copy in self._copies:
+        for copy in list(self._copies):
             if copy.worker is not worker:
                 continue
             if copy.is_loading:
@@ -211,8 +230,27 @@ class WorkerLoader:
                 copy.last_crash = cause.message
             was_loaded = copy.replica is not None
             self._forget_worker(copy)
-            if was_loaded and self._state is LoaderState.LOADED:
+            if copy.is_leaving:
+                self._copies.remove(copy)
+            elif was_loaded and self._state is LoaderState.LOADED:
                 self._begin_restoring(copy)
+
+    async def leave(self, worker: WorkerClient) -> None:
+        """Placement: a worker in use is to end. A version whose only copy is there is loaded elsewhere first.
+
+        Returns when that is done, or where there is no worker for it.
+        """
+        home = self._home
+        if home is None or [replica.worker for replica in self._replicas] != [worker]:
+            return
+        coming = [copy.restoring for copy in self._copies if copy.is_loading and copy.restoring is not None]
+        if self._state is LoaderState.LOADED and self._host.num_free(self, home):
+            for copy in self._copies:
+                copy.is_leaving = copy.worker is worker
+            self._copies.append(_Copy())
+            coming.append(self._begin_restoring(self._copies[-1]))
+        if coming:
+            await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
         """Gives up restoring, for the end of the gateway. Idempotent."""
@@ -262,8 +300,9 @@ class WorkerLoader:
 
     # --- after a worker's death ---------------------------------------------------------------------------------------
 
-    def _begin_restoring(self, copy: _Copy) -> None:
+    def _begin_restoring(self, copy: _Copy) -> "asyncio.Task[None]":
         copy.restoring = asyncio.get_running_loop().create_task(self._restore(copy), name=f"restore {self.servable_id}")
+        return copy.restoring
 
     async def _restore(self, copy: _Copy) -> None:
         home = self._home
@@ -271,6 +310,8 @@ class WorkerLoader:
             raise RuntimeError("a version that was never loaded is to be loaded again")
         retry_s = MIN_RETRY_S
         while self._state is LoaderState.LOADED:
+            # As long as that takes: a worker that comes is not to wait for the next try.
+            await self._host.wait_for_free(self, home)
             try:
                 await self._load_copy(copy, home)
             except ServingError as error:
@@ -302,3 +343,7 @@ class WorkerLoader:
             f"loading {self._data.id} has ended its worker {copy.num_crashes} times in a row and is not tried again;"
             f" the last time {copy.last_crash}",
         )
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    return isinstance(error, ServingError) and error.code is Code.UNAVAILABLE

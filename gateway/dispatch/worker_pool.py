@@ -6,6 +6,8 @@ thread.
 How far versions are kept apart is a model's isolation. DEVICE: a version shares the slots' standing workers with all
 others. MODEL: the model's versions share workers of their own. VERSION: it has workers for itself, which end with it,
 so that all of their memory comes back.
+
+Workers on the network are all standing ones, and may join and be forgotten at any time: see worker_discovery.
 """
 
 import asyncio
@@ -39,8 +41,9 @@ class Isolation(Enum):
 class WorkerSettings:
     """How a model wants to be hosted.
 
-    ``num_replicas`` of each version, 0: one in each slot it may use; ``slots``: their names, empty: all of them.
-    ``num_execution_threads``: 0: as others have; only of use where the model has workers of its own.
+    ``num_replicas`` of each version, 0: one in each slot it may use; ``slots``: their names, or those of the services
+    that found them, empty: all of them. ``num_execution_threads``: 0: as others have; only of use where the model has
+    workers of its own.
     """
 
     isolation: Isolation = Isolation.DEVICE
@@ -48,13 +51,18 @@ class WorkerSettings:
     slots: frozenset[str] = frozenset()
     num_execution_threads: int = 0
 
+    def may_use(self, slot: Slot) -> bool:
+        """Whether the model may be there."""
+        return not self.slots or slot.name in self.slots or slot.service in self.slots
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Home:
     """Where a version may be loaded: ``num_replicas`` copies, each on another worker of these names.
 
     ``ends_with_version``: the workers end when the version leaves, and need not unload it. ``may_lack``: workers may be
-    away for long, so one copy is enough to serve, and others are loaded when there is a worker for them.
+    away for long, so one copy is enough to serve, and others are loaded when there is a worker for them. Which workers
+    there are, and how many copies with them, then changes as workers join and are forgotten: read it anew.
     """
 
     workers: frozenset[str]
@@ -93,7 +101,9 @@ class WorkerPool:
 
         ``settings_of``: by a model's name. ``stop_timeout_s``: what workers get to end that a version has left.
         """
-        self._slots = slots
+        self._slots = list(slots)
+        # All of them are or none is; the slots of some are found later.
+        self._on_network = all(slot.address for slot in slots)
         self._options_of = options_of
         self._make_supervisor = make_supervisor
         self._settings_of = settings_of
@@ -102,13 +112,19 @@ class WorkerPool:
         self._numbers = itertools.count(len(slots))
         self._groups: dict[_Key, _Group] = {}
         self._homes: dict[ServableId, list[_Key]] = {}
+        self._homes_on_network: dict[ServableId, tuple[Home, WorkerSettings]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
     @property
     def wants_workers(self) -> bool:
         """Whether any worker should be up."""
-        return bool(self._groups)
+        return self._on_network or bool(self._groups)
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """WorkerDiscovery's Joinable."""
+        return self._slots
 
     @property
     def supervisors(self) -> list[AnySupervisor]:
@@ -128,8 +144,9 @@ class WorkerPool:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        if any(slot.address for slot in self._slots) and not any(each.is_up for each in self.supervisors):
-            raise ServingError(Code.UNAVAILABLE, f"No worker is up: {self.supervisors[0].last_end}")
+        if self._on_network and not any(each.is_up for each in self.supervisors):
+            ends = [each.last_end for each in self.supervisors if each.last_end]
+            raise ServingError(Code.UNAVAILABLE, f"No worker is up: {ends[0] if ends else 'all were lost'}")
 
     async def stop(self, timeout_s: float) -> None:
         """Ends all workers at the same time, as Supervisor.stop; nothing can be opened any more. Idempotent."""
@@ -138,16 +155,65 @@ class WorkerPool:
         self._groups.clear()
         await asyncio.gather(*(self._end(group, timeout_s) for group in groups), *self._ending)
 
+    # --- for worker_discovery -----------------------------------------------------------------------------------------
+
+    def join(self, address: str, service: str) -> Slot:
+        """Has a worker that somebody runs at the address greeted from now on; what should be on it is loaded there.
+
+        Its slot has the first name that is free. Raises ServingError UNAVAILABLE once stopped.
+        """
+        taken = {slot.name for slot in self._slots}
+        names = (f"worker-{number}" for number in itertools.count())
+        name = next(each for each in names if each not in taken)
+        slot = Slot(name, "", address, service)
+        key = _key_of(slot)
+        self._groups[key] = self._new_group([slot], [name], 0)
+        self._slots.append(slot)
+        self._fit_homes()
+        self._begin_start(key)
+        return slot
+
+    def is_up(self, slot: Slot) -> bool:
+        """WorkerDiscovery's Joinable."""
+        group = self._groups.get(_key_of(slot))
+        return group is not None and any(each.is_up for each in group.supervisors)
+
+    def forget(self, slot: Slot) -> None:
+        """The worker there is not greeted any more; its name is free."""
+        self._slots.remove(slot)
+        self._fit_homes()
+        if (group := self._groups.pop(_key_of(slot), None)) is not None:
+            self._begin_end(group, 0.0)
+
+    def _fit_homes(self) -> None:
+        for home, settings in self._homes_on_network.values():
+            self._fit(home, settings)
+
+    def _fit(self, home: Home, settings: WorkerSettings) -> None:
+        """Has a home on the network be what the slots of now make it."""
+        home.workers = frozenset(slot.name for slot in self._slots if settings.may_use(slot))
+        home.num_replicas = _num_replicas(settings, len(home.workers))
+
     # --- for placement ------------------------------------------------------------------------------------------------
+
+    def num_replicas(self, name: str) -> int:
+        """Copies that each version of a model gets, with the workers that are known now."""
+        settings = self._settings_of(name)
+        return _num_replicas(settings, sum(map(settings.may_use, self._slots)))
 
     async def open(self, servable_id: ServableId) -> Home:
         """The version's home, with its workers started; raises ServingError, with nothing left, if they do not come up.
 
-        Each one is followed by a ``close``.
+        Those on the network are not waited for. Each one is followed by a ``close``.
         """
         settings = self._settings_of(servable_id.name)
-        slots = [slot for slot in self._slots if not settings.slots or slot.name in settings.slots]
-        num_replicas = min(settings.num_replicas or len(slots), len(slots))
+        if self._on_network:
+            home = Home(frozenset(), 0, may_lack=True)
+            self._fit(home, settings)
+            self._homes_on_network[servable_id] = home, settings
+            return home
+        slots = [slot for slot in self._slots if settings.may_use(slot)]
+        num_replicas = _num_replicas(settings, len(slots))
         if settings.isolation is Isolation.DEVICE:
             outcomes = await asyncio.gather(*map(self._standing, slots), return_exceptions=True)
             groups = [each for each in outcomes if not isinstance(each, BaseException)]
@@ -156,7 +222,7 @@ class WorkerPool:
                 raise next(each for each in outcomes if isinstance(each, BaseException))
             self._homes[servable_id] = []
             names = frozenset(each.name for group in groups for each in group.supervisors)
-            return Home(names, num_replicas, may_lack=any(slot.address for slot in slots))
+            return Home(names, num_replicas)
         is_own = settings.isolation is Isolation.VERSION
         key: _Key = ("version", servable_id.name, str(servable_id.version)) if is_own else ("model", servable_id.name)
         if key not in self._groups:
@@ -171,6 +237,7 @@ class WorkerPool:
 
     async def close(self, servable_id: ServableId) -> None:
         """Returns when workers that no other version needs have ended. Idempotent."""
+        self._homes_on_network.pop(servable_id, None)
         for key in self._homes.pop(servable_id, []):
             group = self._groups.get(key)
             if group is None:
@@ -179,10 +246,7 @@ class WorkerPool:
             if not group.users:
                 # From now on a version of the same name gets new workers.
                 del self._groups[key]
-                ending = asyncio.get_running_loop().create_task(self._end(group, self._stop_timeout_s))
-                self._ending.add(ending)
-                ending.add_done_callback(self._ending.discard)
-                await asyncio.shield(ending)
+                await asyncio.shield(self._begin_end(group, self._stop_timeout_s))
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -191,7 +255,7 @@ class WorkerPool:
 
     async def _standing(self, slot: Slot) -> _Group:
         """The slot's own worker, which no version ends."""
-        key = ("slot", slot.name)
+        key = _key_of(slot)
         if key not in self._groups:
             self._groups[key] = self._new_group([slot], [slot.name], 0)
         return await self._started(key, None)
@@ -215,13 +279,17 @@ class WorkerPool:
         group = self._groups[key]
         if user is not None:
             group.users.add(user)
+        # Another version may wait for the same workers.
+        await asyncio.shield(self._begin_start(key))
+        return group
+
+    def _begin_start(self, key: _Key) -> "asyncio.Task[None]":
+        group = self._groups[key]
         if group.starting is None:
             group.starting = asyncio.get_running_loop().create_task(self._start_group(key, group))
             # Whoever waits hears of its error; that nobody may is no fault.
             group.starting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # Another version may wait for the same workers.
-        await asyncio.shield(group.starting)
-        return group
+        return group.starting
 
     async def _start_group(self, key: _Key, group: _Group) -> None:
         outcomes = await asyncio.gather(*(each.start() for each in group.supervisors), return_exceptions=True)
@@ -232,5 +300,21 @@ class WorkerPool:
                 await self._end(group, 0.0)
                 raise outcome
 
+    def _begin_end(self, group: _Group, timeout_s: float) -> "asyncio.Task[None]":
+        ending = asyncio.get_running_loop().create_task(self._end(group, timeout_s))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return ending
+
     async def _end(self, group: _Group, timeout_s: float) -> None:
         await asyncio.gather(*(each.stop(timeout_s) for each in group.supervisors))
+
+
+def _key_of(slot: Slot) -> _Key:
+    """Of the slot's standing worker."""
+    return ("slot", slot.name)
+
+
+def _num_replicas(settings: WorkerSettings, num_slots: int) -> int:
+    # Where there is no worker yet, the first one to come is waited for.
+    return max(1, min(settings.num_replicas or num_slots, num_slots))

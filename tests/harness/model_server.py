@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -188,12 +188,13 @@ def running_servers(log_folder: pathlib.Path) -> Iterator[StartServer]:
         wait: bool = True,
         environment: dict[str, str] | None = None,
         current_folder: pathlib.Path | None = None,
+        program: Sequence[str] = SERVER,
     ) -> ModelServer:
         port, rest_port = free_port(), free_port()
         log_path = log_folder / f"server-{len(servers)}.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [*SERVER, f"--port={port}", f"--rest_api_port={rest_port}", *flags],
+                [*program, f"--port={port}", f"--rest_api_port={rest_port}", *flags],
                 cwd=current_folder,
                 stdout=log,
                 stderr=log,

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tensorgate.protos.worker_network import new_worker_key
 from tests.harness.model_server import StartServer, config_flag, running_servers
+from tests.harness.remote_worker import StartWorker, running_workers
 
 
 @pytest.fixture
@@ -14,6 +16,21 @@ def start_server(tmp_path: pathlib.Path) -> Iterator[StartServer]:
     """Starts servers with the flags given, each ready when returned, and stops them after the test."""
     with running_servers(tmp_path) as start:
         yield start
+
+
+@pytest.fixture
+def start_worker(tmp_path: pathlib.Path) -> Iterator[StartWorker]:
+    """Starts workers on the network with the flags given, and ends them after the test."""
+    with running_workers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def key_file(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A key for workers on the network and their gateway."""
+    path = tmp_path / "workers.key"
+    path.write_text(new_worker_key() + "\n", encoding="ascii")
+    return path
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pathlib
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -24,55 +24,9 @@ from tests.harness.model_server import (
     predict_request,
     wait_until,
 )
+from tests.harness.remote_worker import RemoteWorker, StartWorker
 
 TIMEOUT_S = 60.0
-
-
-class RemoteWorker:
-    """A worker that nobody but the test starts."""
-
-    def __init__(self, folder: pathlib.Path, *flags: str) -> None:
-        self.port = free_ports_in_a_row(3)
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self._log_path = folder / f"worker-{self.port}.log"
-        self._flags = flags
-        self.start()
-
-    def start(self) -> None:
-        with self._log_path.open("ab") as log:
-            command = [*python_command("tensorgate.workers.main"), f"--listen={self.address}", *self._flags]
-            self.process = subprocess.Popen(command, stderr=log, stdout=log)
-
-    @property
-    def log(self) -> str:
-        return self._log_path.read_text(encoding="utf-8", errors="replace")
-
-    def wait_until_it_listens(self) -> None:
-        wait_until(lambda: "waits for its gateway" in self.log, "the worker listens", TIMEOUT_S)
-
-
-StartWorker = Callable[..., RemoteWorker]
-
-
-@pytest.fixture
-def key_file(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / "workers.key"
-    path.write_text(new_worker_key() + "\n", encoding="ascii")
-    return path
-
-
-@pytest.fixture
-def start_worker(tmp_path: pathlib.Path) -> Iterator[StartWorker]:
-    workers: list[RemoteWorker] = []
-
-    def start(*flags: str) -> RemoteWorker:
-        workers.append(RemoteWorker(tmp_path, *flags))
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        worker.process.kill()
-        worker.process.wait()
 
 
 def is_served(server: ModelServer, answer: float = 4.0) -> bool:
@@ -233,6 +187,14 @@ def test_what_cannot_be_refuses_the_start(
     server = start_server(model_config("half_plus_two"), *flags, wait=False)
     assert server.process.wait(TIMEOUT_S) != 0
     assert complaint in server.log
+
+
+def test_a_worker_without_a_gateway_ends_at_once_by_sigterm(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    worker.wait_until_it_listens()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert "ends by SIGTERM: 0 requests answered" in worker.log
 
 
 def test_a_worker_that_others_reach_wants_a_key(tmp_path: pathlib.Path) -> None:

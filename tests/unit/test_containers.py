@@ -188,7 +188,7 @@ def test_compose_and_grafana_name_files_and_ports_that_are_there() -> None:
     assert yaml.safe_load((DOCKER / "grafana" / "boards.yml").read_text(encoding="utf-8"))["providers"]
 
 
-def test_compose_tells_the_gateway_of_every_worker_and_gives_all_of_them_the_key() -> None:
+def test_compose_has_the_gateway_find_workers_by_their_service_and_gives_all_of_them_the_key() -> None:
     yaml = pytest.importorskip("yaml", reason='PyYAML is not installed: pip install -e ".[dev]"')
     document = yaml.safe_load((DOCKER / "compose.workers.yaml").read_text(encoding="utf-8"))
     services = document["services"]
@@ -198,14 +198,15 @@ def test_compose_tells_the_gateway_of_every_worker_and_gives_all_of_them_the_key
     entrypoint = dict(stages["worker"].steps)["ENTRYPOINT"]
     port = re.search(r"--listen=tcp://0\.0\.0\.0:(\d+)", entrypoint)
     assert port is not None
-    workers = [name for name in services if name.startswith("worker-")]
-    gateway = services["gateway"]["command"]
-    assert gateway[0] == "--workers=" + ",".join(f"tcp://{name}:{port[1]}" for name in workers)
+    assert set(services) == {"gateway", "worker"}
+    assert services["gateway"]["command"][0] == f"--workers=dns://worker:{port[1]}"
+    # A name of its own would keep it from having several containers.
+    assert "container_name" not in services["worker"]
     for service in services.values():
         assert service["build"]["target"] in stages
         assert "--worker_key_file=/run/secrets/workers_key" in service["command"]
         assert service["secrets"] == list(document["secrets"])
-    assert all(services[name]["restart"] == "always" for name in workers)
+    assert services["worker"]["restart"] == "always"
 
 
 def test_the_board_shows_metrics_that_the_server_has() -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from tensorgate.gateway import options
+from tensorgate.gateway.dispatch.devices import Slot
 from tensorgate.gateway.dispatch.worker_client import LoadOptions
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerSettings
 from tensorgate.gateway.flag_parser import parse
 from tensorgate.gateway.worker_plan import WorkerPlan
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorgate.protos.worker_network import WorkerService, new_worker_key
 
 
 def plan_of(
@@ -27,7 +29,6 @@ def plan_of(
 def test_without_settings_a_model_is_on_every_worker_of_its_device(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "", "--num_workers=2")
     assert plan.settings_of("m") == WorkerSettings()
-    assert plan.num_replicas("m") == 2
     worker = plan.worker_options(plan.slots[1])
     assert (worker.name, worker.num_execution_threads, worker.stuck_timeout_s) == ("worker-1", 8, 0.0)
 
@@ -46,7 +47,6 @@ def test_a_models_settings_win_over_the_flags(tmp_path: Path) -> None:
     assert plan.settings_of("m") == WorkerSettings(Isolation.MODEL, 2, frozenset({"worker-1", "worker-2"}), 3)
     assert plan.settings_of("shared").isolation is Isolation.DEVICE
     assert plan.settings_of("unlisted") == WorkerSettings(Isolation.VERSION, 2, frozenset({"worker-0"}))
-    assert (plan.num_replicas("m"), plan.num_replicas("unlisted")) == (2, 1)
 
 
 def test_a_models_threads_and_tolerance_go_into_its_load(tmp_path: Path) -> None:
@@ -91,6 +91,51 @@ def test_workers_that_may_share_a_gpu_do_not_take_all_of_its_memory(
     environment = plan.worker_options(plan.slots[0]).environment
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert ("TF_FORCE_GPU_ALLOW_GROWTH" in environment) is grows
+
+
+@pytest.fixture
+def key_flag(tmp_path: Path) -> str:
+    path = tmp_path / "key"
+    path.write_text(new_worker_key(), encoding="ascii")
+    return f"--worker_key_file={path}"
+
+
+def test_names_that_stand_for_workers_stand_beside_addresses_and_settings_choose_them_whole(
+    tmp_path: Path, key_flag: str
+) -> None:
+    plan = plan_of(
+        tmp_path,
+        'model { name: "m" workers: "dns://gpus:9900" workers: "worker-1" }',
+        "--workers=tcp://10.0.0.7:9900,dns://gpus:9900,tcp://10.0.0.8:9900,dns://cpus:9900,dns://gpus:9900",
+        key_flag,
+    )
+    assert [(slot.name, slot.address) for slot in plan.slots] == [
+        ("worker-0", "tcp://10.0.0.7:9900"),
+        ("worker-1", "tcp://10.0.0.8:9900"),
+    ]
+    assert plan.services == (WorkerService("gpus", 9900), WorkerService("cpus", 9900))
+    found = Slot("worker-2", "", "tcp://10.0.0.9:9900", "dns://gpus:9900")
+    assert [plan.settings_of("m").may_use(slot) for slot in (*plan.slots, found)] == [False, True, True]
+    options_of_found = plan.worker_options(found)
+    assert (options_of_found.address, options_of_found.environment) == ("tcp://10.0.0.9:9900", {})
+    assert options_of_found.key is not None
+
+
+def test_a_worker_that_a_name_stands_for_cannot_be_chosen_alone(tmp_path: Path, key_flag: str) -> None:
+    with pytest.raises(ServingError, match="name the worker 'worker-0'; there are dns://w:9900"):
+        plan_of(tmp_path, 'model { name: "m" workers: "worker-0" }', "--workers=dns://w:9900", key_flag)
+
+
+def test_a_name_of_workers_wants_a_key_whatever_it_stands_for(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="--worker_key_file is needed for a name"):
+        plan_of(tmp_path, "", "--workers=dns://localhost:9900")
+
+
+@pytest.mark.parametrize("text", ["dns:w:9900", "dns://w", "dns://w:0", "dns://w:65534", "dns://:1", "dns://[::1]:1"])
+def test_what_is_no_name_of_workers_is_refused(tmp_path: Path, text: str, key_flag: str) -> None:
+    with pytest.raises(ServingError, match="a name of workers is dns://NAME:PORT, PORT 1 to 65533") as caught:
+        plan_of(tmp_path, "", f"--workers={text}", key_flag)
+    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,19 @@ import pathlib
 import pytest
 
 from tensorgate.protos.status_codes import Code, ServingError
-from tensorgate.protos.worker_network import check_key, new_worker_key, parse_address, read_worker_key
+from tensorgate.protos.worker_network import address_of, check_key, new_worker_key, parse_address, read_worker_key
 
 
-def test_an_address_is_the_first_of_three_ports() -> None:
-    address = parse_address("tcp://10.0.0.7:9900")
-    assert (address.control, address.data, address.cancel) == tuple(f"tcp://10.0.0.7:990{each}" for each in range(3))
+@pytest.mark.parametrize(("host", "is_ipv6"), [("10.0.0.7", False), ("worker-0", False), ("[fd00::7]", True)])
+def test_an_address_is_the_first_of_three_ports(host: str, is_ipv6: bool) -> None:
+    address = parse_address(f"tcp://{host}:9900")
+    assert (address.control, address.data, address.cancel) == tuple(f"tcp://{host}:990{each}" for each in range(3))
+    assert address.is_ipv6 is is_ipv6
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "fd00::7"])
+def test_the_address_of_a_host_is_one(host: str) -> None:
+    assert host in parse_address(address_of(host, 9900)).control
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,8 @@ def test_an_address_is_the_first_of_three_ports() -> None:
         ("tcp://127.0.0.1:1", True),
         ("tcp://127.8.9.1:1", True),
         ("tcp://localhost:65533", True),
+        ("tcp://[::1]:1", True),
+        ("tcp://[::]:1", False),
         ("tcp://0.0.0.0:1", False),
         ("tcp://localhost.example:1", False),
         ("tcp://worker-0:1", False),
@@ -39,7 +48,8 @@ def test_an_address_of_this_machine_alone_needs_no_key(text: str, is_loopback: b
 @pytest.mark.parametrize(
     "text",
     ["", "tcp://", "tcp://h", "tcp://h:", "tcp://h:0", "tcp://h:65534", "tcp://h:9x", "ipc:///x", "h:1", "tcp://*:1",
-     "tcp://[::1]:1", "tcp://h:1/", "tcp://h;x:1", " tcp://h:1", "tcp://h:1\n"],
+     "tcp://[::x]:1", "tcp://[1.2.3.4]:1", "tcp://[]:1", "tcp://::1:1", "tcp://[fd00::7]",
+     "tcp://h:1/", "tcp://h;x:1", " tcp://h:1", "tcp://h:1\n"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ServingError, match="a worker's address is tcp://HOST:PORT") as raised:

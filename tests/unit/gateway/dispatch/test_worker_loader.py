@@ -389,6 +389,172 @@ def test_where_workers_may_be_away_one_copy_is_enough_and_the_others_come_with_t
     run(scenario)
 
 
+def test_a_worker_that_joins_a_home_gets_a_copy_and_one_that_has_left_is_waited_for_without_end() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", num_replicas=1, may_lack=True), wait_for_worker_s=0.0)
+        home, first, loader = scene.homes.home, scene.up("worker-0"), scene.loader()
+        await loader.load()
+        home.workers, home.num_replicas = frozenset({"worker-0", "worker-1"}), 2
+        joined = scene.up("worker-1")
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+        scene.down(first)
+        home.workers, home.num_replicas = frozenset({"worker-1"}), 1
+        scene.down(joined)
+        home.workers = frozenset()
+        await turns()
+        assert loader.state is LoaderState.LOST
+        # All were gone; the next one to join is loaded at once, not at the next try of some later minute.
+        home.workers = frozenset({"worker-0"})
+        scene.up("worker-0")
+        await turns()
+        assert (workers_of(loader), loader.state) == ({"worker-0"}, LoaderState.LOADED)
+        await loader.unload()
+
+    run(scenario)
+
+
+def test_a_worker_that_joins_while_a_version_loads_gets_its_copy_after_that() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", num_replicas=1, may_lack=True))
+        home, first, loader = scene.homes.home, scene.up("worker-0"), scene.loader()
+        first.may_load.clear()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        home.workers, home.num_replicas = frozenset({"worker-0", "worker-1"}), 2
+        scene.up("worker-1")
+        await turns()
+        first.may_load.set()
+        await loading
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+
+    run(scenario)
+
+
+def test_a_version_with_fewer_copies_than_workers_moves_to_another_one_when_its_own_leaves() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", "worker-1", num_replicas=1, may_lack=True))
+        first, loader = scene.up("worker-0"), scene.loader()
+        scene.up("worker-1")
+        await loader.load()
+        assert workers_of(loader) == {"worker-0"}
+        scene.down(first)
+        await turns()
+        assert workers_of(loader) == {"worker-1"}
+
+    run(scenario)
+
+
+def test_where_workers_may_be_away_one_that_goes_while_a_version_loads_costs_only_its_copy() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", "worker-1", num_replicas=2, may_lack=True))
+        scene.up("worker-0")
+        going, loader = scene.up("worker-1"), scene.loader()
+        going.may_load.clear()
+        loading = asyncio.ensure_future(loader.load())
+        await turns()
+        scene.down(going)
+        await loading
+        assert workers_of(loader) == {"worker-0"}
+        scene.up("worker-1")
+        await turns()
+        assert workers_of(loader) == {"worker-0", "worker-1"}
+
+    run(scenario)
+
+
+# --- workers that leave -----------------------------------------------------------------------------------------------
+
+
+def lone_copy(*names: str) -> Scene:
+    return Scene(SharedHome(*names, num_replicas=1, may_lack=True))
+
+
+def test_the_only_copy_on_a_worker_that_leaves_is_loaded_elsewhere_before_requests_stop_coming() -> None:
+    async def scenario() -> None:
+        scene = lone_copy("worker-0", "worker-1")
+        leaving, loader = scene.up("worker-0"), scene.loader()
+        await loader.load()
+        other = scene.up("worker-1")
+        other.may_load.clear()
+        bye = asyncio.ensure_future(scene.placement.take_leave(leaving, KILLED))
+        await turns()
+        assert (bye.done(), workers_of(loader)) == (False, {"worker-0"})
+        # Nothing new goes there.
+        another = asyncio.ensure_future(scene.loader(2).load())
+        await turns()
+        assert len(leaving.calls) == 1
+        other.may_load.set()
+        await asyncio.gather(bye, another)
+        assert workers_of(loader) == {"worker-1"}
+        scene.up("worker-2")
+        scene.down(leaving)
+        await turns()
+        # It is one copy still.
+        assert workers_of(loader) == {"worker-1"}
+        await loader.unload()
+        assert [command for command, _ in leaving.calls] == ["load"]
+
+    run(scenario)
+
+
+def test_a_worker_that_leaves_does_not_wait_for_others_where_there_are_none_or_copies_enough() -> None:
+    async def scenario() -> None:
+        scene = lone_copy("worker-0")
+        only, loader = scene.up("worker-0"), scene.loader()
+        await loader.load()
+        await scene.placement.take_leave(only, KILLED)
+        assert (loader.state, scene.placement.trouble) == (LoaderState.LOST, NO_WORKER_TEXT)
+        scene = two_copies()
+        leaving, loader = scene.up("worker-0"), scene.loader()
+        scene.up("worker-1")
+        await loader.load()
+        await scene.placement.take_leave(leaving, KILLED)
+        assert workers_of(loader) == {"worker-1"}
+
+    run(scenario)
+
+
+def test_a_worker_that_leaves_waits_for_the_copy_that_is_being_loaded_already() -> None:
+    async def scenario() -> None:
+        scene = Scene(SharedHome("worker-0", "worker-1", num_replicas=2, may_lack=True))
+        leaving, loader = scene.up("worker-0"), scene.loader()
+        await loader.load()
+        joined = scene.up("worker-1")
+        joined.may_load.clear()
+        await turns()
+        bye = asyncio.ensure_future(scene.placement.take_leave(leaving, KILLED))
+        await turns()
+        assert (bye.done(), workers_of(loader)) == (False, {"worker-0"})
+        joined.may_load.set()
+        await bye
+        assert workers_of(loader) == {"worker-1"}
+        assert len(joined.calls) == 1
+
+    run(scenario)
+
+
+def test_a_worker_that_is_lost_while_it_leaves_is_lost() -> None:
+    async def scenario() -> None:
+        scene = lone_copy("worker-0", "worker-1")
+        leaving, loader = scene.up("worker-0"), scene.loader()
+        await loader.load()
+        other = scene.up("worker-1")
+        other.may_load.clear()
+        bye = asyncio.ensure_future(scene.placement.take_leave(leaving, KILLED))
+        await turns()
+        scene.down(leaving)
+        bye.cancel()
+        other.may_load.set()
+        await turns()
+        assert workers_of(loader) == {"worker-1"}
+        await loader.unload()
+        assert [command for command, _ in other.calls] == ["load", "unload"]
+
+    run(scenario)
+
+
 def test_one_copy_that_cannot_be_loaded_fails_the_load_and_frees_the_others() -> None:
     async def scenario() -> None:
         scene = two_copies()

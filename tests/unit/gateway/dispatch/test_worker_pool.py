@@ -1,13 +1,13 @@
 """The worker pool: which workers start for whom, and when they end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from tensorgate.gateway.core.servable_id import ServableId
-from tensorgate.gateway.dispatch.devices import slots_of
+from tensorgate.gateway.dispatch.devices import Slot, slots_of
 from tensorgate.gateway.dispatch.supervisor import WorkerOptions
 from tensorgate.gateway.dispatch.worker_pool import Isolation, WorkerPool, WorkerSettings
 from tensorgate.protos.status_codes import Code, ServingError
@@ -24,9 +24,14 @@ class FakeSupervisor:
         self.state = "new"
         self.stopped_with: list[float] = []
         self.num_listeners = 0
+        self.last_end = ""
         self.may_start = asyncio.Event()
         self.may_start.set()
         self._errors = errors
+
+    @property
+    def is_up(self) -> bool:
+        return self.state == "up"
 
     def subscribe(self, _on_up: object, _on_down: object) -> None:
         self.num_listeners += 1
@@ -45,11 +50,11 @@ class FakeSupervisor:
 class Scene:
     """A pool over fake supervisors; ``settings`` by a model's name."""
 
-    def __init__(self, num_slots: int = 2, **settings: WorkerSettings) -> None:
+    def __init__(self, slots: int | Sequence[Slot] = 2, **settings: WorkerSettings) -> None:
         self.supervisors: list[FakeSupervisor] = []
         self.errors: list[ServingError] = []
         self.pool = WorkerPool(
-            slots_of("", num_slots),
+            slots_of("", slots) if isinstance(slots, int) else slots,
             lambda slot: WorkerOptions(slot.name, 4, environment={"DEVICE": slot.name}),
             self._make,
             lambda name: settings.get(name, WorkerSettings()),
@@ -108,6 +113,7 @@ def test_copies_are_as_many_as_asked_for_and_at_most_one_a_slot(asked: int, give
         own = WorkerSettings(Isolation.VERSION, asked)
         scene = Scene(3, shared=WorkerSettings(num_replicas=asked), own=own)
         assert (await scene.pool.open(of("shared"))).num_replicas == given
+        assert scene.pool.num_replicas("shared") == given
         home = await scene.pool.open(of("own"))
         assert (home.num_replicas, len(home.workers)) == (given, given)
 
@@ -208,5 +214,69 @@ def test_stopping_waits_for_workers_that_are_ending_and_opens_nothing_more() -> 
         await closing
         with pytest.raises(ServingError, match="shutting down"):
             await scene.pool.open(of("m"))
+
+    run(scenario)
+
+
+# --- on the network ---------------------------------------------------------------------------------------------------
+
+NAMED = Slot("worker-0", "", "tcp://10.0.0.1:9900")
+FOUND = "dns://w:9900"
+
+
+def test_homes_on_the_network_follow_the_workers_that_join_and_are_forgotten() -> None:
+    async def scenario() -> None:
+        scene = Scene([NAMED], two=WorkerSettings(num_replicas=2), found=WorkerSettings(slots=frozenset({FOUND})))
+        pool = scene.pool
+        everywhere, two, found = [await pool.open(of(name)) for name in ("everywhere", "two", "found")]
+        assert (everywhere.workers, everywhere.num_replicas) == ({"worker-0"}, 1)
+        # One copy waits for the first worker to come.
+        assert (found.workers, found.num_replicas) == (frozenset(), 1)
+        slots = [pool.join(f"tcp://10.0.0.{each}:9900", FOUND) for each in (2, 3)]
+        assert [slot.name for slot in slots] == ["worker-1", "worker-2"]
+        assert (everywhere.workers, everywhere.num_replicas) == ({"worker-0", "worker-1", "worker-2"}, 3)
+        assert (two.num_replicas, len(two.workers)) == (2, 3)
+        assert (found.workers, found.num_replicas) == ({"worker-1", "worker-2"}, 2)
+        assert pool.num_replicas("everywhere") == 3
+        pool.forget(slots[0])
+        assert (everywhere.workers, found.workers) == ({"worker-0", "worker-2"}, {"worker-2"})
+        # Names are used again, so that pages do not fill with those of workers that will never come back.
+        assert pool.join("tcp://10.0.0.4:9900", FOUND).name == "worker-1"
+        await pool.close(of("found"))
+        pool.forget(pool.slots[-1])
+        assert found.num_replicas == 2  # nobody's any more
+        await pool.stop(0.0)
+
+    run(scenario)
+
+
+def test_a_worker_that_joins_is_started_at_once_and_one_that_is_forgotten_leaves_the_pages() -> None:
+    async def scenario() -> None:
+        scene = Scene([])
+        scene.pool.subscribe(lambda _worker: None, lambda _worker, _cause: None)
+        assert scene.pool.wants_workers
+        slot = scene.pool.join("tcp://10.0.0.2:9900", FOUND)
+        assert not scene.pool.is_up(slot)
+        await scene.pool.start()
+        assert scene.pool.is_up(slot)
+        assert [each.name for each in scene.pool.supervisors] == ["worker-0"]
+        assert scene.supervisors[0].num_listeners == 1
+        scene.pool.forget(slot)
+        assert (scene.pool.supervisors, scene.pool.is_up(slot)) == ([], False)
+        await scene.pool.stop(3.0)
+        assert scene.supervisors[0].stopped_with == [0.0]
+
+    run(scenario)
+
+
+def test_a_version_is_not_kept_waiting_for_a_worker_that_has_joined_and_does_not_answer() -> None:
+    async def scenario() -> None:
+        scene = Scene([NAMED])
+        await scene.pool.start()
+        scene.pool.join("tcp://10.0.0.2:9900", FOUND)
+        scene.supervisors[1].may_start.clear()
+        assert (await scene.pool.open(of("m"))).workers == {"worker-0", "worker-1"}
+        scene.supervisors[1].may_start.set()
+        await scene.pool.stop(0.0)
 
     run(scenario)
