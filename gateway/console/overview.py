@@ -4,7 +4,6 @@ Between the parts that know and the console's app; on the edge loop.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -12,6 +11,7 @@ from typing import Protocol
 from tensorgate.gateway.console.state_history import StateHistory
 from tensorgate.gateway.console.traffic import SAMPLE_INTERVAL_S, TrafficHistory
 from tensorgate.gateway.core.servable_state import ServableState
+from tensorgate.gateway.dispatch.worker_client import WorkerHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,17 @@ class ServerFacts:
     started_us: int
 
 
+class AnsweringWorker(Protocol):
+    """A WorkerClient, as the page sees it."""
+
+    @property
+    def health(self) -> WorkerHealth | None:
+        """Its last answer to a heartbeat, from wherever it runs."""
+        ...
+
+
 class WatchedWorker(Protocol):
-    """A Supervisor, as the page sees it."""
+    """A Supervisor or a RemoteSupervisor, as the page sees it."""
 
     @property
     def name(self) -> str: ...
@@ -38,6 +47,11 @@ class WatchedWorker(Protocol):
 
     @property
     def is_up(self) -> bool: ...
+
+    @property
+    def worker(self) -> AnsweringWorker | None:
+        """While it is up."""
+        ...
 
     @property
     def num_starts(self) -> int: ...
@@ -110,20 +124,12 @@ def _state(state: ServableState) -> dict[str, object]:
 
 def _worker(worker: WatchedWorker) -> dict[str, object]:
     pid = worker.pid
+    health = None if worker.worker is None else worker.worker.health
     return {
         "name": worker.name,
         "state": "UP" if worker.is_up else "STARTING" if pid is not None else "DOWN",
         "pid": pid,
         "num_starts": worker.num_starts,
-        "rss_bytes": None if pid is None else resident_bytes(pid),
+        "rss_bytes": None if health is None else health.rss_bytes,
         "last_end": worker.last_end,
     }
-
-
-def resident_bytes(pid: int) -> int | None:
-    """Memory that a process has in RAM; None if there is no such process. Source: proc_pid_statm(5)."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return None
