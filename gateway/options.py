@@ -142,6 +142,7 @@ class ServerOptions:
     """0: never."""
     workers: tuple[str, ...]
     """Addresses of workers on the network; empty: they are started here."""
+    workers_start_wait_s: float
     worker_key_file: str
     """Empty: there is none."""
     worker_command: tuple[str, ...]
@@ -263,6 +264,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_stuck_timeout_s=_seconds(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         batching=batching,
         workers=tuple(filter(None, (each.strip() for each in parsed.get_string("workers").split(",")))),
+        workers_start_wait_s=_seconds(parsed, "workers_start_wait_s", zero_allowed=False),
         worker_key_file=parsed.get_string("worker_key_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=_one_of(parsed, "worker_transport", WORKER_TRANSPORTS),

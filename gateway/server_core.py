@@ -124,7 +124,7 @@ class ServerCore:
             plan.slots,
             plan.worker_options,
             lambda worker: (
-                RemoteSupervisor(worker, self._context, loop)
+                RemoteSupervisor(worker, self._context, loop, options.workers_start_wait_s)
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
             ),
