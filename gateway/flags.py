@@ -336,6 +336,7 @@ OWN_FLAGS = (
         "Comma list of tcp://HOST:PORT, workers on the network (tensorgate-worker --listen) in place of own ones, and"
         " dns://NAME:PORT: each address of NAME is a worker, and NAME is resolved again and again.",
     ),
+    Flag("workers_start_wait_s", _FLOAT, 20.0, "Seconds that the start waits for each of --workers."),
     Flag("worker_key_file", _STRING, "", "File with the key that this server and its workers on the network share."),
     Flag("worker_command", _STRING, "", "Command that starts a worker, split as a shell would; empty: the built-in."),
     Flag(

@@ -121,6 +121,7 @@ class ServerOptions:
     """0: never."""
     workers: tuple[str, ...]
     """Addresses of workers on the network; empty: they are started here."""
+    workers_start_wait_s: float
     worker_key_file: str
     """Empty: there is none."""
     worker_command: tuple[str, ...]
@@ -242,6 +243,7 @@ def from_flags(parsed: ParsedFlags) -> ServerOptions:
         worker_stuck_timeout_s=seconds_of(parsed, "worker_stuck_timeout_s", zero_allowed=True),
         batching=batching,
         workers=tuple(filter(None, (each.strip() for each in parsed.get_string("workers").split(",")))),
+        workers_start_wait_s=seconds_of(parsed, "workers_start_wait_s", zero_allowed=False),
         worker_key_file=parsed.get_string("worker_key_file"),
         worker_command=_worker_command(parsed.get_string("worker_command")),
         worker_transport=choice_of(parsed, "worker_transport", WORKER_TRANSPORTS),

@@ -117,14 +117,21 @@ class ServerCore:
             plan.slots,
             plan.worker_options,
             lambda worker: (
-                RemoteSupervisor(worker, self._context, loop, self._placement.take_leave, self._dispatcher.worker_load)
+                RemoteSupervisor(
+                    worker,
+                    self._context,
+                    loop,
+                    options.workers_start_wait_s,
+                    self._placement.take_leave,
+                    self._dispatcher.worker_load,
+                )
                 if worker.address
                 else Supervisor(worker, self._context, loop, self._run_directory, clock, oom_kills, memory)
             ),
             plan.settings_of,
             WORKER_STOP_TIMEOUT_S,
         )
-        self._discovery = WorkerDiscovery(plan.services, self._pool, NameResolver)
+        self._discovery = WorkerDiscovery(plan.services, self._pool, NameResolver, options.workers_start_wait_s)
         # Where versions have workers of their own, those start with them.
         self._starts_workers_first = plan.isolation is Isolation.DEVICE
         self._placement = Placement(self._pool, self._give_up)

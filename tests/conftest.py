@@ -76,38 +76,90 @@ def leaks_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
         time.sleep(0.05)
 
 
+# What makes the folders of models that fixtures of these names are.
+MAKERS = {
+    "saved_models": "make_models.py",
+    "model_kinds": "make_model_kinds.py",
+    "tflite_models": "make_tflite_models.py",
+}
+
+
 @pytest.fixture(scope="session")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def makers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "dict[str, Maker]":
+    """Those of MAKERS that the session's tests ask for, which have run at the same time: each keeps one core busy."""
+    asked_for = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    started = {
+        name: Maker(program, tmp_path_factory.mktemp(name)) for name, program in MAKERS.items() if name in asked_for
+    }
+    for maker in started.values():
+        maker.wait()
+    return started
+
+
+@pytest.fixture(scope="session")
+def saved_models(request: pytest.FixtureRequest) -> pathlib.Path:
     """The folder of SavedModels made by tests/saved_models/make_models.py, with real TensorFlow in a child process."""
-    return made_by("make_models.py", tmp_path_factory.mktemp("saved_models"))
+    return made("saved_models", request)
 
 
 @pytest.fixture(scope="session")
-def model_kinds(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def model_kinds(request: pytest.FixtureRequest) -> pathlib.Path:
     """The folder of SavedModels of every kind, made by tests/saved_models/make_model_kinds.py in the same way."""
-    return made_by("make_model_kinds.py", tmp_path_factory.mktemp("model_kinds"))
+    return made("model_kinds", request)
 
 
 @pytest.fixture(scope="session")
-def tflite_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def tflite_models(request: pytest.FixtureRequest) -> pathlib.Path:
     """The folder of TensorFlow Lite models made by tests/saved_models/make_tflite_models.py."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         pytest.skip('TensorFlow Lite is not installed: pip install "tensorgate[tflite]"')
-    return made_by("make_tflite_models.py", tmp_path_factory.mktemp("tflite_models"))
+    return made("tflite_models", request)
+
+
+def made(name: str, request: pytest.FixtureRequest) -> pathlib.Path:
+    """The folder of one of MAKERS."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')
+    makers: dict[str, Maker] = request.getfixturevalue("makers")
+    if name not in makers:  # a test asks in its middle, which nobody could know
+        makers[name] = Maker(MAKERS[name], request.getfixturevalue("tmp_path_factory").mktemp(name))
+        makers[name].wait()
+    return makers[name].made()
 
 
 def made_by(program: str, out: pathlib.Path, *arguments: str) -> pathlib.Path:
     """Runs a program of tests/saved_models, which writes models into the folder; the folder."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip('TensorFlow is not installed: pip install "tensorgate[cpu]"')
-    made = subprocess.run(
-        [sys.executable, str(TESTS / "saved_models" / program), str(out), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        # Under sanitizers (tests/sanitize.sh) too it runs without them: nothing of ours is in it.
-        env={name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONMALLOC")},
-    )
-    assert made.returncode == 0, made.stderr
-    return out
+    maker = Maker(program, out, *arguments)
+    maker.wait()
+    return maker.made()
+
+
+class Maker:
+    """A program of tests/saved_models that writes models into the folder, from its start on."""
+
+    def __init__(self, program: str, out: pathlib.Path, *arguments: str) -> None:
+        self._out = out
+        self._errors = ""
+        self._process = subprocess.Popen(
+            [sys.executable, str(TESTS / "saved_models" / program), str(out), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Under sanitizers (tests/sanitize.sh) too it runs without them: nothing of ours is in it.
+            env={name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONMALLOC")},
+        )
+
+    def wait(self) -> None:
+        with self._process:
+            try:
+                _, self._errors = self._process.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._errors = "not done after 300 s"
+
+    def made(self) -> pathlib.Path:
+        """The folder; fails the test if the program has failed."""
+        assert self._process.returncode == 0, self._errors
+        return self._out

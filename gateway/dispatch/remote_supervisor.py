@@ -25,8 +25,6 @@ logger = logging.getLogger("tensorgate.supervisor")
 
 # An unanswered hello is followed by another: the first may have gone to a worker that was ending.
 HELLO_TIMEOUT_S = 5.0
-# How long the start waits for a worker.
-START_WAIT_S = 20.0
 # How long a worker may take to agree to its end when it has no time to finish what is in flight.
 BYE_TIMEOUT_S = 1.0
 # How often it is looked whether a worker that is leaving has answered everything.
@@ -41,19 +39,22 @@ class RemoteSupervisor:
         options: WorkerOptions,
         context: "zmq.Context[zmq.Socket[bytes]]",
         loop: asyncio.AbstractEventLoop,
+        start_wait_s: float,
         on_leaving: Callable[[WorkerClient, ServingError], Awaitable[None]],
         load_of: Callable[[WorkerClient], tuple[int, int]],
     ) -> None:
-        """``options`` with an address. Raises ServingError INVALID_ARGUMENT for one that is none.
+        """``options`` with an address; ``start`` waits ``start_wait_s`` at most.
 
         ``on_leaving`` has a worker that is up get nothing new; it goes down later, as listeners hear. ``load_of``:
-        (requests handed to it, requests waiting for it).
+        (requests handed to it, requests waiting for it). Raises ServingError INVALID_ARGUMENT for an address that is
+        none.
         """
         address = parse_address(options.address)
         self._endpoints = WorkerEndpoints(address.data, address.control, address.cancel, key=options.key)
         self._options = options
         self._context = context
         self._loop = loop
+        self._start_wait_s = start_wait_s
         self._on_leaving = on_leaving
         self._load_of = load_of
         self._is_leaving = False
@@ -98,12 +99,12 @@ class RemoteSupervisor:
         self._listeners.append((on_up, on_down))
 
     async def start(self) -> None:
-        """Returns when the worker is up, or after START_WAIT_S: what is not there yet is greeted until ``stop``."""
+        """Returns when the worker is up, or after the wait: what is not there yet is greeted until ``stop``."""
         self._task = self._loop.create_task(self._run(), name=f"attend {self.name}")
         try:
-            await asyncio.wait_for(self._first_up.wait(), START_WAIT_S)
+            await asyncio.wait_for(self._first_up.wait(), self._start_wait_s)
         except asyncio.TimeoutError:
-            logger.warning("%s is not up after %g s, and not waited for any longer", self.name, START_WAIT_S)
+            logger.warning("%s is not up after %g s, and not waited for any longer", self.name, self._start_wait_s)
 
     async def stop(self, timeout_s: float) -> None:
         """Asks the worker to finish what is in flight and end, if it is up, and lets it go. Idempotent."""

@@ -17,8 +17,7 @@ from tensorgate.protos.worker_network import WorkerService, address_of
 logger = logging.getLogger("tensorgate.worker_discovery")
 
 RESOLVE_INTERVAL_S = 5.0
-# How long the start waits for names to resolve, and how often it looks meanwhile.
-START_WAIT_S = 20.0
+# How often the start looks.
 START_INTERVAL_S = 0.5
 
 Resolve = Callable[[], Awaitable[Sequence[str]]]
@@ -48,15 +47,23 @@ class WorkerDiscovery:
     """``start`` once, then ``stop``; without services both do nothing."""
 
     def __init__(
-        self, services: Sequence[WorkerService], pool: Joinable, resolver_of: Callable[[str], Resolve]
+        self,
+        services: Sequence[WorkerService],
+        pool: Joinable,
+        resolver_of: Callable[[str], Resolve],
+        start_wait_s: float,
     ) -> None:
-        """``resolver_of``: a host's name to what resolves it, to at least one IP address; may raise ServingError."""
+        """``resolver_of``: a host's name to what resolves it, to at least one IP address; may raise ServingError.
+
+        ``start`` waits ``start_wait_s`` at most.
+        """
         self._pool = pool
+        self._start_wait_s = start_wait_s
         self._watches = [_Watch(service, pool, resolver_of(service.host)) for service in services]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Returns when all names have been resolved once, or after START_WAIT_S.
+        """Returns when all names have been resolved once, or after the wait.
 
         Raises ServingError UNAVAILABLE if there is no worker to wait for then.
         """
@@ -66,7 +73,7 @@ class WorkerDiscovery:
         self._tasks = [loop.create_task(each.run(), name=f"resolve {each.service.text}") for each in self._watches]
         resolved = [asyncio.ensure_future(each.resolved.wait()) for each in self._watches]
         try:
-            await asyncio.wait(resolved, timeout=START_WAIT_S)
+            await asyncio.wait(resolved, timeout=self._start_wait_s)
         finally:
             for waiting in resolved:
                 waiting.cancel()

@@ -10,13 +10,10 @@ import sys
 from typing import Any
 
 from tensorgate.gateway import main as gateway
-from tensorgate.gateway.dispatch import remote_supervisor, worker_discovery
+from tensorgate.gateway.dispatch import worker_discovery
 
 NAME = "workers.test"
 RESOLVE_INTERVAL_S = 0.2
-START_WAIT_S = 10.0
-# Workers of tests may have to start first.
-WORKER_WAIT_S = 60.0
 
 
 def main() -> int:
@@ -34,8 +31,6 @@ def main() -> int:
 
     socket.getaddrinfo = resolve  # type: ignore[assignment]
     worker_discovery.RESOLVE_INTERVAL_S = RESOLVE_INTERVAL_S
-    worker_discovery.START_WAIT_S = START_WAIT_S
-    remote_supervisor.START_WAIT_S = WORKER_WAIT_S
     return gateway.main(sys.argv[2:])
 
 

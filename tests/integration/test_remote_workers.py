@@ -81,10 +81,12 @@ def test_a_server_starts_and_takes_new_versions_with_the_workers_that_are_there(
     there, away = start_worker(), start_worker()
     away.process.kill()
     away.process.wait()
+    there.wait_until_it_listens()  # before the start begins to wait
     server = start_server(
         "--model_name=half_plus_two",
         f"--model_base_path={base_path}",
         f"--workers={there.address},{away.address}",
+        "--workers_start_wait_s=5",
         "--file_system_poll_wait_seconds=1",
     )
     assert is_served(server, 3.0)
@@ -97,7 +99,8 @@ def test_a_server_starts_and_takes_new_versions_with_the_workers_that_are_there(
 
 def test_no_worker_at_all_refuses_the_start(start_server: StartServer, model_config: Callable[..., str]) -> None:
     address = f"tcp://127.0.0.1:{free_ports_in_a_row(3)}"
-    server = start_server(model_config("half_plus_two"), f"--workers={address}", wait=False)
+    # Longer than a greeting waits for its answer.
+    server = start_server(model_config("half_plus_two"), f"--workers={address}", "--workers_start_wait_s=8", wait=False)
     assert server.process.wait(TIMEOUT_S) != 0
     assert f"No worker is up: worker-0 at {address}" in server.log
     assert "it may not run, or have another key" in server.log

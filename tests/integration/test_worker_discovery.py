@@ -52,9 +52,10 @@ class Scene:
     def worker(self, host: str) -> RemoteWorker:
         return self._start_worker(self._key, host=host, port=self._port)
 
-    def server(self, *flags: str, wait: bool = True) -> ModelServer:
+    def server(self, *flags: str, wait: bool = True, start_wait_s: float = 60) -> ModelServer:
         return self._start_server(
             f"--workers=dns://{NAME}:{self._port}",
+            f"--workers_start_wait_s={start_wait_s}",
             self._key,
             *flags,
             wait=wait,
@@ -195,7 +196,7 @@ def name_of(server: ModelServer, host: str) -> str:
 
 
 def test_a_name_that_is_not_known_refuses_the_start(scene: Scene, model_config: Callable[..., str]) -> None:
-    server = scene.server(model_config("half_plus_two"), wait=False)
+    server = scene.server(model_config("half_plus_two"), wait=False, start_wait_s=5)
     assert server.process.wait(TIMEOUT_S) != 0
     assert f"No worker is up: dns://{NAME}:" in server.log
     assert "Name or service not known" in server.log

@@ -82,6 +82,7 @@ OWN = [
     ("console_port", "int32", 0),
     ("console_address", "string", "127.0.0.1"),
     ("workers", "string", ""),
+    ("workers_start_wait_s", "float", 20.0),
     ("worker_key_file", "string", ""),
     ("worker_command", "string", ""),
     ("op_libraries", "string", ""),

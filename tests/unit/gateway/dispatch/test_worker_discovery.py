@@ -66,11 +66,11 @@ class Resolver:
 class Scene:
     """A discovery that looks as often as the resolver answers."""
 
-    def __init__(self, *names: str, pool: FakePool | None = None) -> None:
+    def __init__(self, *names: str, pool: FakePool | None = None, start_wait_s: float = 20) -> None:
         self.pool = pool or FakePool()
         self.resolvers = {name: Resolver() for name in names or ("w",)}
         services = [WorkerService(name, 9900) for name in self.resolvers]
-        self.discovery = WorkerDiscovery(services, self.pool, self.resolvers.__getitem__)
+        self.discovery = WorkerDiscovery(services, self.pool, self.resolvers.__getitem__, start_wait_s)
         self.starting = asyncio.ensure_future(self.discovery.start())
 
     async def says(self, *hosts: str, error: ServingError | None = None) -> None:
@@ -191,11 +191,9 @@ def test_the_start_waits_for_all_names_and_looks_again_while_one_is_not_known() 
     run(scenario)
 
 
-def test_the_start_is_refused_when_no_name_is_known_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_discovery, "START_WAIT_S", 0.05)
-
+def test_the_start_is_refused_when_no_name_is_known_in_time() -> None:
     async def scenario() -> None:
-        scene = Scene("w", "v")
+        scene = Scene("w", "v", start_wait_s=0.05)
         await scene.says(error=BROKEN)
         with pytest.raises(ServingError) as caught:
             await scene.starting
@@ -208,13 +206,9 @@ def test_the_start_is_refused_when_no_name_is_known_in_time(monkeypatch: pytest.
     run(scenario)
 
 
-def test_with_a_worker_that_a_flag_names_a_name_that_is_not_known_does_not_refuse_the_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker_discovery, "START_WAIT_S", 0.05)
-
+def test_with_a_worker_that_a_flag_names_a_name_that_is_not_known_does_not_refuse_the_start() -> None:
     async def scenario() -> None:
-        scene = Scene(pool=FakePool(Slot("worker-0", "", *tcp(ONE))))
+        scene = Scene(pool=FakePool(Slot("worker-0", "", *tcp(ONE))), start_wait_s=0.05)
         await scene.starting
         await scene.says(TWO)  # it goes on looking
         assert scene.pool.addresses == tcp(ONE, TWO)
@@ -225,7 +219,7 @@ def test_with_a_worker_that_a_flag_names_a_name_that_is_not_known_does_not_refus
 
 def test_without_names_nothing_is_looked_at() -> None:
     async def scenario() -> None:
-        discovery = WorkerDiscovery([], FakePool(), {}.__getitem__)
+        discovery = WorkerDiscovery([], FakePool(), {}.__getitem__, 20)
         await discovery.start()
         discovery.stop()
 
