@@ -80,7 +80,7 @@ export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99${UBSAN_OPTI
 #   the same process as only tests have it, reads it behind those atomics.
 # race:_release_strings: TensorFlow frees what a tensor's strings were made of on the thread that drops its last reference,
 #   behind its own, unseen reference counts.
-# race:session__learn: a signature's run times are learnt without a lock; a lost update only delays a choice of threads, as
+# race:graph_run__learn: a signature's run times are learnt without a lock; a lost update only delays a choice of threads, as
 #   RunHistory's declaration says.
 # race:…counters, …line_load, …__get__: each counter is one word, written by its own thread and read by any; a value may be
 #   a moment old, as its declaration says. An atomic would cost every request, and tell nothing more. Lines come and go
@@ -95,7 +95,7 @@ called_from_lib:libstdc++
 race:_release_later
 race:zmq_api_message_of_copy
 race:string_tensors__release_strings
-race:session__learn
+race:graph_run__learn
 race:DataPlane_*counters
 race:DataPlane_*line_load
 race:DataLoop_*___get__

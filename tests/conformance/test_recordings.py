@@ -62,6 +62,10 @@ SETUPS = {
 }
 
 
+# Cases whose requests have to arrive within the batch timeout of each other, which a stalling machine may not manage.
+TOGETHER, NUM_TRIES_TOGETHER = "batching_together/", 3
+
+
 class AnswersDifferError(Exception):
     """Answers differ from the recorded ones, and are not known to."""
 
@@ -112,7 +116,11 @@ def test_every_set_up_is_replayed() -> None:
 def test_the_server_answers_as_tensorflow_serving_did(setup: str, tmp_path: pathlib.Path) -> None:
     with running_servers(tmp_path) as start_server:
         server = start_server(*flags_of(setup, tmp_path))
-        outcomes, printed = replay(server, setup, up_to_a_failure=setup in UNBUILT)
+        for _ in range(NUM_TRIES_TOGETHER):
+            outcomes, printed = replay(server, setup, up_to_a_failure=setup in UNBUILT)
+            failed = [case for case, outcome in outcomes if outcome == "FAIL"]
+            if not (failed and all(case.startswith(TOGETHER) for case in failed)):
+                break
         server.is_ready()  # fails where the server has ended
 
     ids = {case for case, _ in outcomes}
