@@ -37,12 +37,6 @@ DIFFERENCES: Mapping[str, str] = {
     "reload/logging-config": "requests are logged; without the prefix of a file's name the reload is refused",
 }
 
-# What is not built yet: cases by id, or whole groups, none of whose cases may pass.
-GAPS: Mapping[str, str] = {}
-
-# Set-ups that ask for what is not built yet; they are replayed up to the first case that fails.
-UNBUILT: Mapping[str, str] = {}
-
 SETUPS = {
     "plain": ("cases_plain.jsonl", "cases_plain_rest.jsonl", "cases_plain_grpc.jsonl"),
     "content": ("cases_content.jsonl",),
@@ -58,16 +52,11 @@ SETUPS = {
     "batching_plain": ("cases_batching_plain.jsonl",),
     "batching_queue": ("cases_batching_queue.jsonl",),
     "batching_split": ("cases_batching_split.jsonl",),
-    **{name: (f"cases_{name}.jsonl",) for name in UNBUILT},
 }
 
 
 # Cases whose requests have to arrive within the batch timeout of each other, which a stalling machine may not manage.
 TOGETHER, NUM_TRIES_TOGETHER = "batching_together/", 3
-
-
-class AnswersDifferError(Exception):
-    """Answers differ from the recorded ones, and are not known to."""
 
 
 def flags_of(setup: str, files: pathlib.Path) -> list[str]:
@@ -78,7 +67,7 @@ def flags_of(setup: str, files: pathlib.Path) -> list[str]:
     return [flag for flag in flags if not flag.startswith(("--port=", "--rest_api_port="))]
 
 
-def replay(server: ModelServer, setup: str, *, up_to_a_failure: bool) -> tuple[list[tuple[str, str]], str]:
+def replay(server: ModelServer, setup: str) -> tuple[list[tuple[str, str]], str]:
     """Of each case its id and outcome (pass, FAIL, deviates), and what was printed. Some ids are there twice."""
     files = [str(RECORDINGS / name) for name in SETUPS[setup]]
     addresses = [f"--grpc=127.0.0.1:{server.port}", f"--rest=127.0.0.1:{server.rest_port}"]
@@ -92,9 +81,6 @@ def replay(server: ModelServer, setup: str, *, up_to_a_failure: bool) -> tuple[l
             match = re.match(r"(pass|FAIL|deviates) +(.+?)  \(", line)
             if match is not None:
                 outcomes.append((match[2], match[1]))
-                if up_to_a_failure and match[1] == "FAIL":
-                    process.terminate()
-                    break
     return outcomes, "".join(printed)
 
 
@@ -104,35 +90,20 @@ def test_every_set_up_is_replayed() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "setup",
-    [
-        pytest.param(
-            setup, marks=pytest.mark.xfail(raises=AnswersDifferError, reason=UNBUILT[setup]) if setup in UNBUILT else ()
-        )
-        for setup in SETUPS
-    ],
-)
+@pytest.mark.parametrize("setup", SETUPS)
 def test_the_server_answers_as_tensorflow_serving_did(setup: str, tmp_path: pathlib.Path) -> None:
     with running_servers(tmp_path) as start_server:
         server = start_server(*flags_of(setup, tmp_path))
         for _ in range(NUM_TRIES_TOGETHER):
-            outcomes, printed = replay(server, setup, up_to_a_failure=setup in UNBUILT)
+            outcomes, printed = replay(server, setup)
             failed = [case for case, outcome in outcomes if outcome == "FAIL"]
             if not (failed and all(case.startswith(TOGETHER) for case in failed)):
                 break
         server.is_ready()  # fails where the server has ended
 
-    ids = {case for case, _ in outcomes}
-    known = {
-        case: why
-        for case in ids
-        if (why := {**DIFFERENCES, **GAPS}.get(case) or GAPS.get(f"{case.partition('/')[0]}/*"))
-    }
-    if any(outcome == "FAIL" and case not in known for case, outcome in outcomes):
-        raise AnswersDifferError(printed)
+    assert not set(failed) - set(DIFFERENCES), printed
     assert len(outcomes) == sum(count_cases(RECORDINGS / name) for name in SETUPS[setup]), printed
-    settled = {case: known[case] for case, outcome in outcomes if outcome == "pass" and case in known}
+    settled = [case for case, outcome in outcomes if outcome == "pass" and case in DIFFERENCES]
     assert not settled, "known to differ, and yet these pass: they are to be taken out of the list"
 
 
@@ -143,7 +114,7 @@ def test_what_is_known_to_differ_is_recorded() -> None:
         for line in path.read_text(encoding="utf-8").split("\n")
         if line.strip()
     }
-    assert {*DIFFERENCES, *GAPS} <= ids | {f"{case.partition('/')[0]}/*" for case in ids}
+    assert set(DIFFERENCES) <= ids
 
 
 def count_cases(path: pathlib.Path) -> int:

@@ -17,13 +17,13 @@ from tensorgate.gateway.core.servable_state import ManagerState, ServableState
 from tensorgate.gateway.model_config_manager import ReloadOptions
 from tensorgate.protos.status_codes import Code, ServingError
 from tensorgate.protos.tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tests.conformance.gaps import NO_FLAG
 from tests.fakes.scripted_server import ScriptedServer, config_of, make_versions, until
 
 ALLOW = ReloadOptions(allows_labels_of_unavailable_versions=True)
 CUSTOM = text_format.Parse("custom_model_config { }", ModelServerConfig())
 ALL = "model_version_policy { all { } }"
 TENSORFLOW = 'model_platform: "tensorflow"'
+NO_FLAG = pytest.mark.skip(reason="an option of upstream's library that no flag of its server sets")
 
 
 class Scene:
