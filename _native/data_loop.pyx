@@ -47,6 +47,7 @@ from tensorgate._native.loop_sockets cimport close_sockets, init_sockets, open_l
 from tensorgate._native.loop_state cimport Errand, LoopState, Servable
 from tensorgate._native.loop_turn cimport turns_begin
 from tensorgate._native.posix cimport (
+    atomic_store,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_create,
@@ -301,7 +302,7 @@ cdef class DataLoop:
         return batcher
 
     cdef bint _start_batching(self, int num_threads) noexcept nogil:
-        self.state.is_batching = True
+        atomic_store(&self.state.is_batching, 1)
         return scheduler_start(&self.state.scheduler, num_threads)
 
     def batch_queues(self, uint64_t handle):

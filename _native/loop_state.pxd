@@ -100,7 +100,7 @@ cdef struct LoopState:
     uint64_t num_unsent
     int64_t retry_us         # when they are tried again
     BatchScheduler scheduler  # without threads until a servable is batched
-    bint is_batching         # some servable is, or was
+    int64_t is_batching      # atomic: some servable is, or was
     bint holds_replies       # they are queued on the links, to be sent together
     bint is_draining         # new requests are refused
     int64_t give_up_us       # replies that ZeroMQ does not take by then are dropped; -1: never

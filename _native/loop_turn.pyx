@@ -17,6 +17,7 @@ from tensorgate._native.loop_replies cimport retry_unsent
 from tensorgate._native.loop_requests cimport take_cancels, take_link_requests, take_requests
 from tensorgate._native.loop_runs cimport complete_done, may_sleep
 from tensorgate._native.loop_state cimport RETRY_AFTER_US, LoopState
+from tensorgate._native.posix cimport atomic_load
 
 
 cdef void _on_again(Timer* timer) noexcept nogil:
@@ -39,7 +40,7 @@ cdef void _on_turn(Hook* hook) noexcept nogil:
             return
         end_errands_if_idle(state)
         has_more = state.data_may_have or links_may_have(state)
-        if state.is_batching and not run_ready_batches(state, has_more and state.spare is not NULL):
+        if atomic_load(&state.is_batching) and not run_ready_batches(state, has_more and state.spare is not NULL):
             return
         if has_more and state.spare is NULL:
             again_us = monotonic_us() + RETRY_AFTER_US

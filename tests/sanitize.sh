@@ -76,8 +76,8 @@ export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99${UBSAN_OPTI
 # called_from_lib:libstdc++: TensorFlow waits in it, for mutexes whose making was not seen. Our code is C and calls none of it.
 # race:_release_later: ZeroMQ's thread hands a sent payload back through this callback of ours, and reads what the sender
 #   wrote before it gave the message away: ordered by those same atomics.
-# race:message_of_copy: a small payload is copied into its message before the message is given away; who receives it, in
-#   the same process as only tests have it, reads it behind those atomics.
+# race:PyBytes_FromStringAndSize: a reply is written before its message is given away; who receives it in the same process,
+#   as only tests do, has pyzmq make bytes of it behind those atomics.
 # race:_release_strings: TensorFlow frees what a tensor's strings were made of on the thread that drops its last reference,
 #   behind its own, unseen reference counts.
 # race:graph_run__learn: a signature's run times are learnt without a lock; a lost update only delays a choice of threads, as
@@ -93,7 +93,7 @@ called_from_lib:libtensorflow_cc
 called_from_lib:libtensorflow_framework
 called_from_lib:libstdc++
 race:_release_later
-race:zmq_api_message_of_copy
+race:PyBytes_FromStringAndSize
 race:string_tensors__release_strings
 race:graph_run__learn
 race:DataPlane_*counters
