@@ -172,7 +172,7 @@ cdef struct Batcher:
     SessionState* state
     BatchParameters parameters
     BatchQueue* queues
-    const int64_t* not_at_once_until_us  # the loop's, for its own thread
+    int64_t* not_at_once_until_us  # the servable's, of the loop
     FairShare share                   # guarded by the scheduler's mutex
 
 

@@ -13,6 +13,7 @@ from tensorgate._native.batch_run_times cimport typical_run_us
 from tensorgate._native.batch_state cimport Batch, BatchParameters, BatchQueue, BatchScheduler
 from tensorgate._native.fair_share cimport take_turn, turn_of
 from tensorgate._native.graph_run cimport expected_in_caller_us
+from tensorgate._native.posix cimport atomic_load
 
 
 cdef enum:
@@ -54,7 +55,7 @@ cdef bint _is_ready(const BatchQueue* queue, const Batch* batch, int64_t now_us,
 cdef bint _is_short(const BatchQueue* queue, const Batch* batch, int64_t now_us) noexcept nogil:
     cdef int64_t expected_us = expected_in_caller_us(
         queue.batcher.state, &queue.history, batch.num_bytes)
-    if expected_us == 0 or queue.batcher.not_at_once_until_us[0] > now_us:
+    if expected_us == 0 or atomic_load(queue.batcher.not_at_once_until_us) > now_us:
         return False
     expected_us = typical_run_us(queue, batch.num_rows)
     return 0 < expected_us <= SHORT_BATCH_US

@@ -22,7 +22,7 @@ from tensorgate._native.loop_links cimport link_leave
 from tensorgate._native.loop_replies cimport reply, run_new, set_error
 from tensorgate._native.loop_runs cimport on_run_done, run_at_once
 from tensorgate._native.loop_state cimport Link, LoopState, Run, Servable, run_of
-from tensorgate._native.posix cimport atomic_store
+from tensorgate._native.posix cimport atomic_load, atomic_store
 from tensorgate._native.shared_memory cimport find_place
 from tensorgate._native.status_codes cimport INTERNAL, UNAVAILABLE
 from tensorgate._native.zmq_api cimport ZMQ_DONTWAIT, zmq, zmq_msg_t
@@ -94,7 +94,7 @@ cdef bint _start_run(LoopState* state, Run* run, const RequestHeader* header) no
     id_add(&state.runs, &run.node)
     if run.servable.batcher is not NULL and run_batched(state, run):
         return True
-    if run.servable.not_at_once_until_us <= run.job.enqueued_us and runs_at_once(&run.job):
+    if atomic_load(&run.servable.not_at_once_until_us) <= run.job.enqueued_us and runs_at_once(&run.job):
         return run_at_once(state, run)
     pool_submit(&state.pool, &run.job)
     return True

@@ -19,6 +19,7 @@ from tensorgate._native.loop_links cimport flush_links
 from tensorgate._native.loop_replies cimport reply
 from tensorgate._native.loop_state cimport LoopState, Run, RunList, Servable, pop_run
 from tensorgate._native.posix cimport (
+    atomic_store,
     eventfd_write,
     pthread_cond_signal,
     pthread_cond_wait,
@@ -65,7 +66,7 @@ cdef void complete(LoopState* state, Run* run) noexcept nogil:
     id_take(&state.runs, run.node.id)
     servable.num_runs -= 1
     if run.surprised:
-        servable.not_at_once_until_us = monotonic_us() + SURPRISE_COUNTS_US
+        atomic_store(&servable.not_at_once_until_us, monotonic_us() + SURPRISE_COUNTS_US)
     if servable.num_runs == 0 and servable.withdrawal is not NULL:
         end_errand(state, servable.withdrawal)
     reply(state, run)
@@ -147,7 +148,7 @@ cdef void _look_at_run(LoopState* state, int64_t now_us) noexcept nogil:
         return
     # The loop's thread is inside the run: what it owns may be touched.
     run.surprised = True
-    run.servable.not_at_once_until_us = INT64_MAX
+    atomic_store(&run.servable.not_at_once_until_us, INT64_MAX)
     if loop_replace_thread(&state.loop):
         state.at_once = NULL
         state.counters.surprises += 1

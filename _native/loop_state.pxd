@@ -28,7 +28,7 @@ cdef struct Servable:
     Batcher* batcher         # owned; NULL: its requests are not merged
     int64_t num_runs         # of its requests that are in the table of runs
     Errand* withdrawal       # waits for the last of them
-    int64_t not_at_once_until_us  # since a run surprised the loop's thread; monotonic clock
+    int64_t not_at_once_until_us  # atomic: since a run surprised the loop's thread; monotonic clock
 
 
 cdef struct Run:
