@@ -1,6 +1,6 @@
 """What seeing inside costs: gRPC Predict of the tutorial's softmax model with metrics read, access log and traces.
 
-  python tests/benchmarks/observing.py [--rounds 9] [--run_s 0.5] [--concurrency 64] [--other PYTHON]
+  python tests/benchmarks/observing.py [--rounds 9] [--run_s 0.5] [--concurrency 64] [--other PYTHON] [--servers NAME,…]
 
 ``everything off`` has no log, no traces, and nobody who reads the metrics; ``defaults`` are the same flags with both
 metrics pages read once a second, which is what a Prometheus of great impatience does. The counters behind the pages are
@@ -8,9 +8,10 @@ native and cannot be turned off: they are in both. To see what they cost, --othe
 installation, such as one of an older commit, to measure against. ``traced`` has every request traced by its client,
 with a collector that takes the spans and drops them.
 
-Rounds go through the servers in turn; ratios are medians of each round's rate over that of the first server in the same
-round, and CPU times are per request. Needs h2load and TensorFlow; traces need the extra tracing, and are left out
-without it.
+Rounds go through the servers in turn, every other one backwards; before each run all have written and sent what they
+still had of the one before, else the next server would pay for it. Ratios are medians of each round's rate over that of
+the first server in the same round, and CPU times are per request. Needs h2load and TensorFlow; traces need the extra
+tracing, and are left out without it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import statistics
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 
@@ -33,6 +35,8 @@ from softmax import METHOD, answer_size, make_softmax_model, softmax_request
 
 PAGES = ("/metrics", "/monitoring/prometheus/metrics")
 READ_INTERVAL_S = 1.0
+# All are idle who together use less than a fiftieth of a processor, for so long.
+IDLE_S, IDLE_TIMEOUT_S = 0.2, 20.0
 TRACEPARENT = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -87,6 +91,16 @@ def collector() -> Iterator[str]:
         server.shutdown()
 
 
+def wait_until_idle(pids: Sequence[int]) -> None:
+    """Returns when neither these processes nor this one, which has the collector, have anything to do."""
+    deadline_s = time.monotonic() + IDLE_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        before_s = time.process_time() + sum(map(servers.cpu_s, pids))
+        time.sleep(IDLE_S)
+        if time.process_time() + sum(map(servers.cpu_s, pids)) - before_s < IDLE_S / 50 + 0.01:
+            return
+
+
 def kinds_of(access_log: pathlib.Path, other: str) -> list[Kind]:
     log = f"--access_log={access_log}"
     found = [Kind("other", interpreter=other)] if other else []
@@ -107,13 +121,19 @@ def main() -> None:
     parser.add_argument("--run_s", type=float, default=0.5, help="seconds of one run")
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--other", default="", help="interpreter of another installation")
+    parser.add_argument("--servers", default="", help="only these, by their names in the table, with commas between")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = pathlib.Path(folder)
         models = {"softmax": make_softmax_model(path / "models")}
         body = h2load.write_body(path / "body", softmax_request(1))
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.enter_context(collector())
-        kinds = kinds_of(path / "access.log", arguments.other)
+        asked = arguments.servers.split(",")
+        kinds = [
+            each
+            for each in kinds_of(path / "access.log", arguments.other)
+            if each.name in asked or not arguments.servers
+        ]
         running: dict[str, tuple[int, int, int]] = {}
         for kind in kinds:
             port, rest_port, gateway = stack.enter_context(
@@ -135,8 +155,9 @@ def main() -> None:
         count = max(4 * arguments.concurrency, int(rate * arguments.run_s))
         cpu_s = {name: -servers.cpu_s(pid) for name, (_, _, pid) in running.items()}
         rates: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-        for _ in range(arguments.rounds):
-            for kind in kinds:
+        for number in range(arguments.rounds):
+            for kind in kinds[:: -1 if number % 2 else 1]:
+                wait_until_idle([pid for _, _, pid in running.values()])
                 rates[kind.name].append(run(kind, count))
         first = kinds[0].name
         print(f"{'server':>18} {'rate/s':>8} {'ratio':>8} {'gateway CPU µs':>14}")
