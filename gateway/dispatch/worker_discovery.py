@@ -128,8 +128,6 @@ class _Watch:
         for slot in list(self._pool.slots):
             if slot.service == self.service.text and slot.address not in addresses and not self._pool.is_up(slot):
                 self._pool.forget(slot)
-                logger.info("%s is forgotten: it is down, and %s no longer has %s", slot.name, *_where(slot))
-
-
-def _where(slot: Slot) -> tuple[str, str]:
-    return slot.service, slot.address
+                logger.info(
+                    "%s is forgotten: it is down, and %s no longer has %s", slot.name, slot.service, slot.address
+                )
