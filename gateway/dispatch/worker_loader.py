@@ -184,8 +184,7 @@ class WorkerLoader:
         if self._state is not LoaderState.LOADED or self._home is None:
             return
         for _ in range(self._home.num_replicas - len(self._copies)):
-            self._copies.append(_Copy())
-            self._begin_restoring(self._copies[-1])
+            self._begin_copy()
 
     async def unload(self) -> None:
         """Loader.unload: returns when the workers have freed the version, or have ended. Raises ServingError."""
@@ -247,8 +246,7 @@ class WorkerLoader:
         if self._state is LoaderState.LOADED and self._host.num_free(self, home):
             for copy in self._copies:
                 copy.is_leaving = copy.worker is worker
-            self._copies.append(_Copy())
-            coming.append(self._begin_restoring(self._copies[-1]))
+            coming.append(self._begin_copy())
         if coming:
             await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
 
@@ -299,6 +297,11 @@ class WorkerLoader:
         logger.info("%s loaded %s in %.3f s", worker.name, data.id, loaded.load_us / 1e6)
 
     # --- after a worker's death ---------------------------------------------------------------------------------------
+
+    def _begin_copy(self) -> "asyncio.Task[None]":
+        """One copy more."""
+        self._copies.append(_Copy())
+        return self._begin_restoring(self._copies[-1])
 
     def _begin_restoring(self, copy: _Copy) -> "asyncio.Task[None]":
         copy.restoring = asyncio.get_running_loop().create_task(self._restore(copy), name=f"restore {self.servable_id}")
